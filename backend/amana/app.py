@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The only place where stages, extensions and configuration meet."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from flask import Flask
+
+from amana.access import routes as access
+from amana.access.tokens import register_tokens
+from amana.api import openapi
+from amana.api.headers import register_headers
+from amana.api.problems import ProblemApi, register_problems
+from amana.api.secrets import load_secrets
+from amana.api.services import Services
+from amana.config import Config
+from amana.directory import routes as directory
+from amana.intake import routes as intake
+from amana.intake.writers import Writers
+from amana.ops import health
+from amana.review import routes as review
+from amana.storage.database import Database
+from amana.storage.stores import make_blobs
+
+
+class Surface(StrEnum):
+    """Which of the two applications is served: the public one, that of staff, or both."""
+
+    INTAKE = "intake"
+    DESK = "desk"
+    ALL = "all"
+
+
+BLUEPRINTS = {
+    Surface.INTAKE: (
+        intake.admission,
+        intake.testimonies,
+        intake.resumable,
+        directory.directory,
+    ),
+    Surface.DESK: (access.sessions, directory.directory_publication, review.cases),
+}
+
+
+def make_services(config: Config, *, create_secrets: bool = False) -> Services:
+    """Build what the stages are given, from the configuration alone."""
+    return Services(
+        config=config,
+        database=Database(config.database_url),
+        blobs=make_blobs(config),
+        secrets=load_secrets(config.secrets, create=create_secrets),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def create_app(services: Services, surface: Surface = Surface.ALL) -> Flask:
+    """Build one of the two applications, or both in one."""
+    app = Flask("amana", static_folder=None)
+    app.request_class = intake.PartsInMemory
+    app.config.update(
+        API_TITLE="Amana",
+        API_VERSION="1",
+        OPENAPI_VERSION="3.1.0",
+        MAX_CONTENT_LENGTH=64 * 1024,
+        MAX_FORM_MEMORY_SIZE=intake.SUBMISSION_LIMIT_BYTES,
+        TRUSTED_HOSTS=list(services.config.trusted_hosts) or None,
+        PROPAGATE_EXCEPTIONS=False,
+    )
+    app.extensions["amana"] = services
+    app.extensions["amana.writers"] = Writers(services.database)
+    api = ProblemApi(app, spec_kwargs=openapi.options())
+    register_problems(app)
+    register_headers(app)
+    if surface is not Surface.INTAKE:
+        register_tokens(app, services)
+    for part in (Surface.INTAKE, Surface.DESK):
+        if surface in (part, Surface.ALL):
+            for blueprint in BLUEPRINTS[part]:
+                api.register_blueprint(blueprint)
+    api.register_blueprint(health.health)
+    if surface is not Surface.INTAKE:
+        openapi.register_docs(app, api)
+    return app

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Commands of whoever runs the service: serve, migrate, maintain, doctor, demo, openapi."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from amana.app import Surface, create_app, make_services
+from amana.config import Config, ConfigInvalid, read_config
+from amana.logs import configure_logs
+from amana.ops import doctor as doctoring
+from amana.ops.maintenance import maintain as do_what_is_due
+from amana.ops.server import Server
+from amana.storage.database import Database
+from amana.storage.migrations import head, migrate, revision
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of the service (AMANA_DATA, default ./var).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+def _config(data: Path | None) -> Config:
+    try:
+        return read_config(data)
+    except ConfigInvalid as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _prepared(config: Config) -> None:
+    """Make an empty database usable; one of another version is the operator's decision."""
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = Database(config.database_url)
+    try:
+        found = revision(database)
+        if found is None:
+            migrate(database)
+        elif found != head():
+            raise click.UsageError("The database has another schema; run 'amana migrate' first.")
+    finally:
+        database.dispose()
+
+
+@click.command()
+@click.argument("surface", type=click.Choice([one.value for one in Surface]), default="all")
+@click.option(
+    "--listen", metavar="HOST:PORT", help="Listen on an address (default 127.0.0.1:8600)."
+)
+@click.option("--uds", type=click.Path(path_type=Path), help="Listen on a unix socket.")
+@data_option
+def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None) -> None:
+    """Serve intake, desk, or both, until interrupted."""
+    if listen and uds:
+        raise click.UsageError("Give --listen or --uds, not both.")
+    configure_logs()
+    config = _config(data)
+    _prepared(config)
+    make_services(config, create_secrets=True).database.dispose()
+    bind = f"unix:{uds.absolute()}" if uds else listen or "127.0.0.1:8600"
+    shown = str(uds) if uds else f"http://{bind}"
+
+    def ready() -> None:
+        click.echo(f"Amana serves {surface} at {shown}", err=True)
+
+    Server(
+        lambda: create_app(make_services(config), Surface(surface)),
+        bind,
+        workers=config.workers,
+        threads=config.threads,
+        ready=ready,
+    ).run()
+
+
+@click.command(name="migrate")
+@data_option
+@json_option
+def migrate_command(data: Path | None, as_json: bool) -> None:
+    """Create or upgrade the database, and the server's own keys where they are missing."""
+    config = _config(data)
+    config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    services = make_services(config, create_secrets=True)
+    before = revision(services.database)
+    migrate(services.database)
+    _say(
+        {"from": before, "to": head()},
+        as_json,
+        lambda: f"The database went from {before or 'empty'} to {head()}.",
+    )
+
+
+@click.command()
+@data_option
+@json_option
+def maintain(data: Path | None, as_json: bool) -> None:
+    """Do what is due: delete abandoned uploads, sign the directory's time stamp anew."""
+    done = do_what_is_due(make_services(_config(data)))
+    _say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
+
+
+@click.command()
+@data_option
+@json_option
+def doctor(data: Path | None, as_json: bool) -> None:
+    """Check the installation and say what is wrong with it."""
+    checks = doctoring.examine(_config(data))
+    healthy = all(check.ok for check in checks)
+    document = {
+        "healthy": healthy,
+        "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in checks],
+    }
+    _say(
+        document,
+        as_json,
+        lambda: "\n".join(f"{'ok  ' if c.ok else 'FAIL'} {c.name}: {c.detail}" for c in checks),
+    )
+    sys.exit(0 if healthy else 1)
+
+
+@click.command()
+@data_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for root and keys."
+)
+@json_option
+def demo(data: Path | None, out: Path, as_json: bool) -> None:
+    """Make a demonstration organisation in the configured store. Its passphrase is public: never use it in earnest."""
+    from amana.ops.demo import make_demo
+
+    config = _config(data)
+    _prepared(config)
+    services = make_services(config, create_secrets=True)
+    desks = make_demo(services, out)
+    _say(
+        {"desks": desks},
+        as_json,
+        lambda: "\n".join(
+            [
+                f"The demonstration organisation is in {out} (passphrase: demo).",
+                *(f"Desk {desk}: {', '.join(ids)}" for desk, ids in desks.items()),
+            ]
+        ),
+    )
+
+
+def _say(document: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+    click.echo(json.dumps(document) if as_json else text())

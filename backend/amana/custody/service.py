@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Record what happened, in the transaction of the thing itself; nothing here can be changed afterwards."""
+
+import os
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from amana.custody.models import Event
+from amana.protocol.encoding import canonical
+from amana.protocol.receipt import leaf
+
+
+def record(session: Session, event: dict[str, Any]) -> bytes:
+    """Store `event` under a fresh key and return the key, with which it can later be proven."""
+    key = os.urandom(32)
+    session.execute(
+        sa.insert(Event).values(
+            leaf=leaf(event, key), case=event.get("case"), event=canonical(event), key=key
+        )
+    )
+    return key

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The rows of a testimony: what it announced, who may open it, and how far its objects have come. Days, never times."""
+
+from datetime import date
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from amana.storage.database import Base
+
+CASE = sa.String(32)
+HASH = sa.String(64)
+
+
+class State(StrEnum):
+    """Where a testimony stands; later parts add the rest of the workflow."""
+
+    ARRIVING = "arriving"
+    RECEIVED = "received"
+    IN_REVIEW = "in-review"
+
+
+class ObjectState(StrEnum):
+    """Where one uploaded object stands."""
+
+    ARRIVING = "arriving"
+    STORED = "stored"
+    VERIFIED = "verified"
+    DELETED = "deleted"
+
+
+class Testimony(Base):
+    """One testimony as it arrived; the parts are kept byte for byte so that every hash can be made again."""
+
+    __tablename__ = "testimonies"
+
+    case: Mapped[str] = mapped_column(CASE, primary_key=True)
+    state: Mapped[str] = mapped_column(sa.String(16))
+    desk: Mapped[str] = mapped_column(sa.String(32))
+    language: Mapped[str] = mapped_column(sa.String(32))
+    flags: Mapped[str] = mapped_column(sa.String(64))
+    """The policy's flags, comma-separated in their order."""
+    control: Mapped[str] = mapped_column(sa.String(44), unique=True)
+    directory: Mapped[int]
+    """The directory version under which the server took it."""
+    digest: Mapped[bytes] = mapped_column(sa.LargeBinary(32))
+    paid: Mapped[int]
+    """The zero bits paid for admission; a flood sorts below those who paid more."""
+    policy: Mapped[bytes]
+    labels: Mapped[bytes]
+    manifest: Mapped[bytes]
+    account: Mapped[bytes]
+    """Empty when the account is object 0 among the uploads."""
+    declared: Mapped[bytes]
+    object_count: Mapped[int]
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    announced_on: Mapped[date]
+    expires_on: Mapped[date | None]
+    received_on: Mapped[date | None]
+    receipt: Mapped[str | None] = mapped_column(sa.Text)
+
+    __table_args__ = (
+        sa.CheckConstraint("(received_on IS NULL) = (state = 'arriving')", name="received"),
+        sa.CheckConstraint("(receipt IS NULL) = (received_on IS NULL)", name="receipt"),
+        sa.Index(
+            "ix_testimonies_expires_on",
+            "expires_on",
+            postgresql_where=sa.text("expires_on IS NOT NULL"),
+        ),
+        sa.Index("ix_testimonies_announced_on", "announced_on"),
+    )
+
+
+class Grant(Base):
+    """The case key sealed to one reader. `received_on` is copied here so that a queue needs one index only."""
+
+    __tablename__ = "grants"
+
+    case: Mapped[str] = mapped_column(
+        CASE, sa.ForeignKey("testimonies.case", ondelete="CASCADE"), primary_key=True
+    )
+    reader: Mapped[str] = mapped_column(CASE, primary_key=True)
+    intake_key: Mapped[str] = mapped_column(CASE)
+    sealed: Mapped[bytes]
+    desk: Mapped[str] = mapped_column(sa.String(32))
+    received_on: Mapped[date | None]
+
+    __table_args__ = (sa.Index("ix_grants_queue", "reader", sa.text("received_on DESC"), "case"),)
+
+
+class UploadedObject(Base):
+    """One object that travels by resumable upload.
+
+    `writer` names the request that may append, `process` the server process it runs in. Only that
+    request moves `durable_offset`; whoever wants to take over sets `wanted` and waits until `writer` is null
+    or its process no longer beats.
+    """
+
+    __tablename__ = "objects"
+
+    case: Mapped[str] = mapped_column(
+        CASE, sa.ForeignKey("testimonies.case", ondelete="CASCADE"), primary_key=True
+    )
+    n: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(sa.String(16))
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    sealed_sha256: Mapped[str] = mapped_column(HASH)
+    durable_offset: Mapped[int] = mapped_column(sa.BigInteger)
+    progress: Mapped[str] = mapped_column(sa.Text)
+    """The object store's own bookkeeping."""
+    writer: Mapped[str | None] = mapped_column(CASE)
+    process: Mapped[str | None] = mapped_column(CASE, index=True)
+    wanted: Mapped[bool]
+
+    __table_args__ = (
+        sa.CheckConstraint("durable_offset BETWEEN 0 AND size", name="offset"),
+        sa.CheckConstraint("(writer IS NULL) = (process IS NULL)", name="writer"),
+    )
+
+
+class ServerProcess(Base):
+    """A process that is writing uploads now; `beat` grows while it lives. It tells nothing of witnesses."""
+
+    __tablename__ = "server_processes"
+
+    id: Mapped[str] = mapped_column(CASE, primary_key=True)
+    beat: Mapped[int]

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""One submission from request to answer: its form, its place in the directory, its price, its row."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from amana.api.services import Services
+from amana.directory import service as directory
+from amana.errors import AdmissionAsked, Conflict
+from amana.intake import admission, service, uploads
+from amana.intake.models import ObjectState, Testimony
+from amana.protocol.admission import AdmissionRefused, Notice, Proof, check_proof
+from amana.protocol.submission import CheckedSubmission, Submission, check_submission
+
+PRICE_KEPT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What the sender is told, and whether the testimony was new."""
+
+    document: dict[str, Any]
+    new: bool
+
+
+def notice(services: Services) -> Notice:
+    """Return today's price; the day's number is counted anew every few seconds only."""
+    today = services.today()
+    kept_day, kept_at, count = services.caches.get("announced", (None, 0.0, 0))
+    if kept_day != today or time.monotonic() - kept_at > PRICE_KEPT_SECONDS:
+        with services.database.reading() as session:
+            count = service.announced_on(session, today)
+        services.caches["announced"] = (today, time.monotonic(), count)
+    return admission.notice(
+        services.secrets,
+        today,
+        base=services.config.admission_price,
+        announced_today=count,
+        busy_per_day=services.config.admission_busy_per_day,
+    )
+
+
+def take(services: Services, parts: Submission, proof: bytes | None) -> Announced:
+    """Take a submission: new, or again with the same bytes; anything else about a known case is refused."""
+    checked = check_submission(parts, services.config.limits)
+    if (answer := _again(services, checked)) is not None:
+        return answer
+    paid = _check_admission(services, checked, proof)
+    try:
+        with services.database.transaction() as session:
+            current = directory.current(session, services.caches)
+            service.check_against_directory(checked, current)
+            service.receive(
+                session,
+                checked,
+                directory=current.version,
+                paid=paid,
+                today=services.today(),
+                upload_days=services.config.upload_days,
+                custody_log=services.secrets.custody_log,
+            )
+            testimony = service.find(session, checked.case)
+            return Announced(_document(services, checked, testimony), new=True)
+    except Conflict:
+        if (answer := _again(services, checked)) is not None:
+            return answer
+        raise
+
+
+def _again(services: Services, checked: CheckedSubmission) -> Announced | None:
+    with services.database.reading() as session:
+        testimony = service.find(session, checked.case)
+        if testimony is None:
+            return None
+        service.repeat(testimony, checked.parts)
+        over = testimony.expires_on is not None and service.is_over(testimony, services.today())
+    if over:
+        with services.database.transaction() as session:
+            testimony = service.find(session, checked.case, lock=True)
+            if testimony is None:
+                return None
+            service.revive(testimony, services.today(), services.config.upload_days)
+    return Announced(_document(services, checked, testimony), new=False)
+
+
+def _check_admission(services: Services, checked: CheckedSubmission, proof: bytes | None) -> int:
+    asked = notice(services)
+    try:
+        if proof is None:
+            raise AdmissionRefused("admission-missing", "The price of admission was not paid.")
+        return check_proof(
+            Proof.parse(proof), asked, checked.parts.digest(), checked.declared_bytes
+        )
+    except AdmissionRefused as error:
+        raise AdmissionAsked(error.title, slug=error.slug, notice=asked.document()) from None
+
+
+def _document(
+    services: Services, checked: CheckedSubmission, testimony: Testimony | None
+) -> dict[str, Any]:
+    receipt = testimony.receipt if testimony is not None else None
+    expires_on = testimony.expires_on if testimony is not None else None
+    secrets, case = services.secrets, checked.case
+
+    def address(target: int | str) -> str:
+        return f"/v1/uploads/{uploads.capability(secrets, case, target)}"
+
+    return {
+        "case": case,
+        "uploads": [
+            {"i": item.i, "location": address(item.i)}
+            for item in checked.objects
+            if receipt is None
+        ],
+        "completion": None if receipt else f"{address(uploads.WHOLE_CASE)}/completion",
+        "expires_on": expires_on.isoformat() if expires_on else None,
+        "receipt": json.loads(receipt) if receipt else None,
+    }
+
+
+def expire(services: Services) -> int:
+    """Delete what was announced and then left for too long; safe to run from several processes at once."""
+    with services.database.reading() as session:
+        cases = service.expired(session, services.today())
+    for case in cases:
+        with services.database.reading() as session:
+            uploads_of_case = [
+                (f"{one.case}/{one.n}", one.progress, one.durable_offset)
+                for one in service.objects_of(session, case)
+                if one.state != ObjectState.DELETED
+            ]
+        for key, state, offset in uploads_of_case:
+            services.blobs.delete(key, service.Progress(offset, state))
+        with services.database.transaction() as session:
+            testimony = service.find(session, case, lock=True)
+            if testimony is not None and service.is_over(testimony, services.today()):
+                service.forget(session, case)
+    return len(cases)

@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The story of an arrival, row by row: a submission is taken, its objects come, a receipt is given. Never commits."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from amana.custody import service as custody
+from amana.errors import CaseDiffers, CaseIncomplete, Conflict, NotFound, Unprocessable, UploadGone
+from amana.intake.models import Grant, ObjectState, ServerProcess, State, Testimony, UploadedObject
+from amana.protocol.case import intake_key_id
+from amana.protocol.directory import Directory, eligible
+from amana.protocol.receipt import sign_receipt
+from amana.protocol.signing import SigningKey
+from amana.protocol.submission import CheckedSubmission, Limits, Submission, check_submission
+from amana.storage.blobs import Progress
+
+
+def find(session: Session, case: str, *, lock: bool = False) -> Testimony | None:
+    """Return the testimony of `case`."""
+    return session.get(Testimony, case, with_for_update=lock or None)
+
+
+def check_against_directory(checked: CheckedSubmission, directory: Directory) -> None:
+    """Refuse a desk, a consent text or a reader that the officers did not sign, or whom the flags exclude."""
+    policy = checked.policy
+    if policy.deployment != directory.deployment:
+        raise Unprocessable(
+            "The testimony was made for another installation.", slug="deployment-unknown"
+        )
+    desk = next((desk for desk in directory.desks if desk.id == policy.desk), None)
+    if desk is None:
+        raise Unprocessable("There is no such desk.", slug="desk-unknown")
+    texts = {(text.id, text.sha256) for text in directory.consent_texts}
+    if texts and (policy.consent_text, policy.consent_text_sha256) not in texts:
+        raise Unprocessable(
+            "The consent text is not one of this installation's.", slug="consent-text-unknown"
+        )
+    admitted = eligible(directory, policy)
+    readers = {reader.id: reader for reader in directory.readers_of(policy.desk)}
+    for label in checked.labels:
+        reader = readers.get(label.reader)
+        if reader is None:
+            raise Unprocessable(
+                "A grant is labelled for nobody of this desk.", slug="grant-for-nobody"
+            )
+        if label.reader not in admitted:
+            raise Unprocessable(
+                "A grant is for a reader whom the flags exclude.", slug="grant-excluded"
+            )
+        if label.intake_key != intake_key_id(reader.intake_key):
+            raise Unprocessable(
+                "A grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"
+            )
+
+
+def repeat(testimony: Testimony, parts: Submission) -> None:
+    """Check that a case which is already here comes with the same bytes again."""
+    if testimony.digest != parts.digest():
+        raise CaseDiffers
+
+
+def receive(
+    session: Session,
+    checked: CheckedSubmission,
+    *,
+    directory: int,
+    paid: int,
+    today: date,
+    upload_days: int,
+    custody_log: SigningKey,
+) -> None:
+    """Store a new testimony; when nothing is left to upload it is received and its receipt made."""
+    parts, policy = checked.parts, checked.policy
+    complete = not checked.objects
+    receipt = _receipt(session, checked, today, custody_log) if complete else None
+    received_on = today if complete else None
+    try:
+        session.execute(
+            sa.insert(Testimony).values(
+                case=checked.case,
+                state=State.RECEIVED if complete else State.ARRIVING,
+                desk=policy.desk,
+                language=policy.language,
+                flags=",".join(policy.flags),
+                control=policy.control,
+                directory=directory,
+                digest=parts.digest(),
+                paid=paid,
+                policy=parts.policy,
+                labels=parts.labels,
+                manifest=parts.manifest,
+                account=parts.account,
+                declared=parts.objects,
+                object_count=len(checked.objects) + bool(parts.account),
+                size=checked.declared_bytes + len(parts.account),
+                announced_on=today,
+                expires_on=None if complete else today + timedelta(days=upload_days),
+                received_on=received_on,
+                receipt=receipt,
+            )
+        )
+    except IntegrityError:
+        # Two requests with one case at once: the other one won, and this one is told on its retry.
+        raise Conflict("This case or its control key is already here.", slug="case-known") from None
+    session.execute(
+        sa.insert(Grant),
+        [
+            {
+                "case": checked.case,
+                "reader": label.reader,
+                "intake_key": label.intake_key,
+                "sealed": grant,
+                "desk": policy.desk,
+                "received_on": received_on,
+            }
+            for label, grant in zip(checked.labels, checked.grants, strict=True)
+        ],
+    )
+    if checked.objects:
+        session.execute(
+            sa.insert(UploadedObject),
+            [
+                {
+                    "case": checked.case,
+                    "n": item.i,
+                    "state": ObjectState.ARRIVING,
+                    "size": item.size,
+                    "sealed_sha256": item.sealed_sha256,
+                    "durable_offset": 0,
+                    "progress": "",
+                    "wanted": False,
+                }
+                for item in checked.objects
+            ],
+        )
+
+
+def revive(testimony: Testimony, today: date, upload_days: int) -> None:
+    """Give a repeated announcement its full time again."""
+    if testimony.state == State.ARRIVING:
+        testimony.expires_on = today + timedelta(days=upload_days)
+
+
+def objects_of(session: Session, case: str) -> Sequence[UploadedObject]:
+    """Return the uploads of a case in their order."""
+    query = sa.select(UploadedObject).where(UploadedObject.case == case).order_by(UploadedObject.n)
+    return session.scalars(query).all()
+
+
+def open_upload(session: Session, case: str, n: int, today: date, *, lock: bool) -> UploadedObject:
+    """Return an upload that may still be written; one that is over is gone."""
+    testimony = find(session, case)
+    upload = session.get(
+        UploadedObject, (case, n), with_for_update=lock or None, populate_existing=True
+    )
+    if testimony is None or upload is None:
+        raise NotFound
+    if is_over(testimony, today) or upload.state == ObjectState.DELETED:
+        raise UploadGone
+    return upload
+
+
+def is_over(testimony: Testimony, today: date) -> bool:
+    """Tell whether uploads of this testimony have ended: it is complete, or was left for too long."""
+    return testimony.expires_on is None or testimony.expires_on < today
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right of one request to write one upload."""
+
+    case: str
+    n: int
+    writer: str
+    size: int
+    sealed_sha256: str
+    progress: Progress
+    left_by_crash: bool
+
+    @property
+    def key(self) -> str:
+        return f"{self.case}/{self.n}"
+
+
+def claim(upload: UploadedObject, writer: str, process: str, *, left_by_crash: bool) -> Claim:
+    """Make `writer` the one request that may write."""
+    upload.writer, upload.process, upload.wanted = writer, process, False
+    return Claim(
+        case=upload.case,
+        n=upload.n,
+        writer=writer,
+        size=upload.size,
+        sealed_sha256=upload.sealed_sha256,
+        progress=Progress(upload.durable_offset, upload.progress),
+        left_by_crash=left_by_crash,
+    )
+
+
+def record_progress(session: Session, claim: Claim, progress: Progress) -> bool:
+    """Note what is durable, if `claim` still holds."""
+    return _update(session, claim, durable_offset=progress.offset, progress=progress.state)
+
+
+def release(session: Session, claim: Claim, progress: Progress | None = None) -> bool:
+    """Give the right to write back, noting what is durable."""
+    noted = (
+        {} if progress is None else {"durable_offset": progress.offset, "progress": progress.state}
+    )
+    return _update(session, claim, writer=None, process=None, **noted)
+
+
+def settle(session: Session, claim: Claim, state: ObjectState) -> bool:
+    """Note that the whole object is stored, or verified."""
+    return _update(session, claim, state=state, durable_offset=claim.size)
+
+
+def discard(session: Session, claim: Claim, state: ObjectState = ObjectState.ARRIVING) -> bool:
+    """Note that the bytes are gone: the upload begins anew, or is over."""
+    return _update(session, claim, state=state, durable_offset=0, progress="")
+
+
+def _update(session: Session, claim: Claim, **values: Any) -> bool:
+    query = (
+        sa.update(UploadedObject)
+        .where(UploadedObject.case == claim.case, UploadedObject.n == claim.n)
+        .where(UploadedObject.writer == claim.writer)
+        .values(**values)
+    )
+    return session.execute(query).rowcount == 1  # type: ignore[attr-defined]
+
+
+def beat_of(session: Session, process: str | None) -> int | None:
+    """Return how often a process has told that it lives; None when it is not there."""
+    return session.scalar(sa.select(ServerProcess.beat).where(ServerProcess.id == process))
+
+
+def stored_submission(session: Session, testimony: Testimony) -> CheckedSubmission:
+    """Return a stored testimony's parts as they arrived."""
+    query = sa.select(Grant.sealed).where(Grant.case == testimony.case).order_by(Grant.reader)
+    parts = Submission(
+        case=testimony.case.encode("ascii"),
+        policy=testimony.policy,
+        labels=testimony.labels,
+        grants=b"".join(session.scalars(query)),
+        manifest=testimony.manifest,
+        account=testimony.account,
+        objects=testimony.declared,
+        shares=b"[]",
+    )
+    # What was announced under wider limits than today's is still to be received.
+    return check_submission(parts, Limits(object_bytes=2**53, case_bytes=2**53))
+
+
+def complete(
+    session: Session, checked: CheckedSubmission, today: date, custody_log: SigningKey
+) -> str:
+    """Receive a testimony whose objects are all verified, and return its receipt; idempotent."""
+    testimony = find(session, checked.case, lock=True)
+    if testimony is None:
+        raise NotFound
+    session.refresh(testimony)
+    if testimony.receipt is not None:
+        return testimony.receipt
+    if any(one.state != ObjectState.VERIFIED for one in objects_of(session, checked.case)):
+        raise CaseIncomplete
+    testimony.receipt = _receipt(session, checked, today, custody_log)
+    testimony.state = State.RECEIVED
+    testimony.received_on = today
+    testimony.expires_on = None
+    session.execute(sa.update(Grant).where(Grant.case == checked.case).values(received_on=today))
+    return testimony.receipt
+
+
+def _receipt(
+    session: Session, checked: CheckedSubmission, today: date, custody_log: SigningKey
+) -> str:
+    event = checked.event(today.isoformat())
+    key = custody.record(session, event)
+    return json.dumps(sign_receipt(custody_log, event, key), separators=(",", ":"))
+
+
+def expired(session: Session, today: date, limit: int = 100) -> list[str]:
+    """Return cases whose uploads were abandoned."""
+    query = sa.select(Testimony.case).where(Testimony.expires_on < today).limit(limit)
+    return list(session.scalars(query))
+
+
+def forget(session: Session, case: str) -> None:
+    """Delete every row of a case; its objects are deleted first, so that a crash between leaves no orphan."""
+    for table in (UploadedObject, Grant, Testimony):
+        session.execute(sa.delete(table).where(table.case == case))
+
+
+def announced_on(session: Session, day: date) -> int:
+    """Return how many testimonies were announced on a day."""
+    query = sa.select(sa.func.count()).select_from(Testimony).where(Testimony.announced_on == day)
+    return session.scalar(query) or 0

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The server's log: one JSON line an event, fields from an allow-list; addresses, paths, values and texts never pass."""
+
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+ALLOWED = frozenset(
+    {"event", "level", "route", "method", "status", "error", "place", "surface", "count"}
+)
+
+
+def _only_allowed(
+    _logger: object, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    return {name: value for name, value in event.items() if name in ALLOWED}
+
+
+def configure_logs() -> None:
+    """Send the log to standard error, without times finer than the log's reader adds himself."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            _only_allowed,
+            structlog.processors.JSONRenderer(sort_keys=True),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def log_event(event: str, **fields: Any) -> None:
+    """Log one event of the service itself; `event` is a constant of the code."""
+    structlog.get_logger().info(event, **fields)
+
+
+def log_failure(error: BaseException, route: str | None, method: str) -> None:
+    """Log an unexpected error by its class and place; its text may hold what must not be written down."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "amana" in frame.filename] or list(frames)
+    place = f"{ours[-1].name}:{ours[-1].lineno}" if ours else "unknown"
+    structlog.get_logger().error(
+        "unexpected-error", route=route, method=method, error=type(error).__name__, place=place
+    )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Examine an installation from the inside and say in words what is wrong; changes nothing, prints no secret."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from amana.api.secrets import SecretsUnusable, load_secrets
+from amana.config import Config
+from amana.storage.blobs import StoreUnavailable
+from amana.storage.database import Database, DatabaseUnavailable
+from amana.storage.migrations import head, revision
+from amana.storage.stores import make_blobs
+
+
+class Fault(Exception):
+    """What a check found wrong, in a sentence for the operator."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine(config: Config) -> list[Check]:
+    """Look at everything the service needs."""
+    checks: dict[str, Callable[[Config], str]] = {
+        "python": _python,
+        "data folder": _data,
+        "secrets": _secrets,
+        "database": _database,
+        "objects": _objects,
+        "trust root": _root,
+    }
+    found = []
+    for name, check in checks.items():
+        try:
+            found.append(Check(name, True, check(config)))
+        except Fault as fault:
+            found.append(Check(name, False, str(fault)))
+    return found
+
+
+def _python(_config: Config) -> str:
+    return ".".join(map(str, sys.version_info[:3]))
+
+
+def _data(config: Config) -> str:
+    if not config.data.is_dir():
+        raise Fault("The folder does not exist; run 'amana migrate' first.")
+    if config.data.stat().st_mode & 0o077:
+        raise Fault("Others can look into the folder; its mode must be 0700.")
+    return "private"
+
+
+def _secrets(config: Config) -> str:
+    try:
+        load_secrets(config.secrets)
+    except SecretsUnusable as error:
+        raise Fault(str(error)) from None
+    return "all there, readable by the service only"
+
+
+def _database(config: Config) -> str:
+    if config.database_url.startswith("sqlite") and not config.data.is_dir():
+        raise Fault("There is no database yet; run 'amana migrate' first.")
+    database = Database(config.database_url)
+    try:
+        found = revision(database)
+        database.check()
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+    if found != head():
+        raise Fault(f"The schema is {found or 'missing'}, not {head()}; run 'amana migrate'.")
+    return f"schema {found}"
+
+
+def _objects(config: Config) -> str:
+    try:
+        make_blobs(config).check()
+    except StoreUnavailable:
+        raise Fault("The object store does not answer, or cannot be written.") from None
+    return config.objects.kind
+
+
+def _root(config: Config) -> str:
+    if not config.root.is_file():
+        raise Fault(
+            "There is no trust root yet; the officers' ceremony makes it (docs/operating.md)."
+        )
+    return "present"

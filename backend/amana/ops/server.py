@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Run the application under gunicorn: threads that may each wait for a slow witness, and a log without addresses."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+
+from amana.logs import configure_logs, log_event
+
+HOUSEKEEPING_SECONDS = 3600.0
+
+
+class QuietLogger(Logger):  # type: ignore[misc]
+    """gunicorn's own log, reduced to the fact that something happened.
+
+    gunicorn names the client's address and repeats parts of malformed requests in its warnings,
+    so of its messages nothing is passed on but their level.
+    """
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.handlers = [logging.NullHandler()]
+        self.error_log.propagate = False
+        self.access_log.handlers = [logging.NullHandler()]
+        self.access_log.propagate = False
+
+    def warning(self, msg: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        log_event("server-warning")
+
+    def error(self, msg: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        log_event("server-error")
+
+    def critical(self, msg: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        log_event("server-critical")
+
+    def exception(self, msg: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        log_event("server-exception")
+
+    def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
+        """Log no access at all."""
+
+
+class Server(BaseApplication):  # type: ignore[misc]
+    """One listening address, some worker processes, many threads in each."""
+
+    def __init__(
+        self,
+        make_app: Callable[[], Flask],
+        bind: str,
+        *,
+        workers: int,
+        threads: int,
+        ready: Callable[[], None] | None = None,
+    ) -> None:
+        self._make_app = make_app
+        self._options = {
+            "bind": bind,
+            "workers": workers,
+            "threads": threads,
+            "worker_class": "gthread",
+            "worker_connections": threads + 2000,
+            "logger_class": QuietLogger,
+            "accesslog": None,
+            "keepalive": 75,
+            "timeout": 60,
+            "graceful_timeout": 10,
+            "limit_request_line": 2048,
+            "limit_request_fields": 50,
+            "limit_request_field_size": 4096,
+            "control_socket_disable": True,
+            "umask": 0o077,
+            "proc_name": "amana",
+            "when_ready": lambda _server: ready() if ready else None,
+        }
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        # In the worker, after the fork: every process opens its own connections.
+        configure_logs()
+        return self._make_app()

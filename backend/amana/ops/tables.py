@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""All tables of all stages, gathered so that migrations and checks see the whole schema."""
+
+import amana.access.models
+import amana.custody.models
+import amana.directory.models
+import amana.intake.models
+import amana.review.models  # noqa: F401
+from amana.storage.database import Base
+
+metadata = Base.metadata

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The clear policy beside a testimony (docs/protocol.md §6): what the server enforces, and nothing that identifies."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import marshmallow as ma
+
+from amana.protocol import schema
+from amana.protocol.encoding import canonical, parse_canonical, tagged_sha256
+from amana.protocol.signing import SigningKey, verify_fields
+
+TAG = "amana-policy-v1"
+LIMIT_BYTES = 16 * 1024
+
+FLAGS = ("minor", "names_others", "sexual_violence", "urgent")
+RESTRICTING_FLAGS = frozenset({"minor", "sexual_violence"})
+IDENTITY_LEVELS = ("anonymous", "pseudonym", "prosecutors", "defence", "public")
+ANSWERS = ("allow", "deny", "ask")
+WITHDRAWAL_DELAYS_DAYS = (0, 7, 30)
+SCOPES = frozenset(
+    [
+        "review",
+        "contact",
+        "translate",
+        "statistics",
+        "iiim",
+        "iiim_onward",
+        "opcw",
+        "un_coi",
+        "iimp",
+        "icc",
+        "transitional_justice",
+        "ngo",
+        "expert",
+        "publication",
+        "media_voice",
+        "media_no_voice",
+        "archive",
+        "research",
+    ]
+)
+COURT_SCOPE = re.compile(r"national_court:[A-Z]{2}")
+LANGUAGE = r"\A[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}\Z"
+DESK = r"\A[a-z0-9][a-z0-9-]{0,31}\Z"
+
+
+def is_scope(text: object) -> bool:
+    """Tell whether `text` names a use that a witness can consent to."""
+    return isinstance(text, str) and (text in SCOPES or bool(COURT_SCOPE.fullmatch(text)))
+
+
+def _check_scopes(scopes: object) -> None:
+    if not isinstance(scopes, dict) or len(scopes) > 64:
+        raise ma.ValidationError("Not in its allowed form.")
+    if not all(is_scope(name) and answer in ANSWERS for name, answer in scopes.items()):
+        raise ma.ValidationError("Not in its allowed form.")
+
+
+def _check_flags(flags: object) -> None:
+    if not isinstance(flags, list) or flags != sorted(set(map(str, flags)) & set(FLAGS)):
+        raise ma.ValidationError("Not in its allowed form.")
+
+
+class _Consent(schema.StrictSchema):
+    text = schema.pattern(r"\A[a-z0-9][a-z0-9.-]{0,63}\Z")
+    text_sha256 = schema.sha256_hex()
+    scopes = ma.fields.Raw(required=True, validate=_check_scopes)
+
+
+class _Policy(schema.StrictSchema):
+    v = schema.one_of(1)
+    deployment = schema.text(64)
+    seq = schema.counting()
+    prev_sha256 = schema.sha256_hex(allow_none=True)
+    desk = schema.pattern(DESK)
+    language = schema.pattern(LANGUAGE)
+    consent = ma.fields.Nested(_Consent, required=True)
+    identity_level = schema.one_of(*IDENTITY_LEVELS)
+    flags = ma.fields.Raw(required=True, validate=_check_flags)
+    withdrawal_delay_days = schema.one_of(*WITHDRAWAL_DELAYS_DAYS)
+    control = schema.base64_of(32)
+    made_on = schema.day()
+    sig = schema.base64_of(64)
+
+
+_POLICY = _Policy()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy whose signature by its control key was verified."""
+
+    deployment: str
+    seq: int
+    prev_sha256: str | None
+    desk: str
+    language: str
+    consent_text: str
+    consent_text_sha256: str
+    scopes: Mapping[str, str]
+    identity_level: str
+    flags: tuple[str, ...]
+    withdrawal_delay_days: int
+    control: str
+    made_on: str
+    sha256: str
+    """What the manifest names: hex SHA-256("amana-policy-v1" || 0x00 || policy without sig)."""
+
+
+def first_policy(
+    control: SigningKey,
+    *,
+    deployment: str,
+    desk: str,
+    language: str,
+    consent_text: str,
+    consent_text_sha256: str,
+    scopes: Mapping[str, str],
+    identity_level: str,
+    flags: list[str],
+    withdrawal_delay_days: int,
+    made_on: str,
+) -> bytes:
+    """Return the signed policy with seq 0, canonical JSON."""
+    fields = {
+        "v": 1,
+        "deployment": deployment,
+        "seq": 0,
+        "prev_sha256": None,
+        "desk": desk,
+        "language": language,
+        "consent": {
+            "text": consent_text,
+            "text_sha256": consent_text_sha256,
+            "scopes": dict(scopes),
+        },
+        "identity_level": identity_level,
+        "flags": sorted(set(flags)),
+        "withdrawal_delay_days": withdrawal_delay_days,
+        "control": control.public,
+        "made_on": made_on,
+    }
+    signed = canonical(control.sign_fields(TAG, fields))
+    parse_policy(signed)
+    return signed
+
+
+def parse_policy(data: bytes) -> Policy:
+    """Parse a signed policy of at most 16 KiB and verify its signature."""
+    signed = schema.checked(_POLICY, parse_canonical(data, limit=LIMIT_BYTES), "policy-invalid")
+    fields: dict[str, Any] = verify_fields(signed["control"], TAG, signed)
+    if (fields["seq"] == 0) != (fields["prev_sha256"] is None):
+        raise schema.Fault("policy-invalid", "The policy's place in its chain is not clear.")
+    consent = fields.pop("consent")
+    return Policy(
+        **{name: value for name, value in fields.items() if name not in {"v", "flags"}},
+        flags=tuple(fields["flags"]),
+        consent_text=consent["text"],
+        consent_text_sha256=consent["text_sha256"],
+        scopes=consent["scopes"],
+        sha256=tagged_sha256(TAG, canonical({**fields, "consent": consent})).hex(),
+    )

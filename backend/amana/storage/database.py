@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Where rows rest: SQLite or PostgreSQL behind one `transaction()`, which alone commits (docs/architecture.md)."""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import DeclarativeBase, Session
+
+
+class Base(DeclarativeBase):
+    """The tables of all stages; constraints get names so that migrations can speak of them."""
+
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached, is full, or does not answer in time."""
+
+
+# SQLSTATE classes 40 (a retry may succeed) and 53/57/58 (out of resources, shut down, I/O).
+_SQLITE_FULL = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_BUSY,
+}
+
+
+class Database:
+    """Owns the connections. One instance a process; every transaction begins and ends in here.
+
+    SQLite takes one writer at a time and starves those who wait in its own busy loop, so writers
+    queue on a lock of ours first: within the process by a thread lock, between processes by flock.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 16) -> None:
+        self.url: URL = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self._prepare_folder()
+            self.engine = sa.create_engine(
+                self.url, pool_size=pool_size, max_overflow=-1, connect_args={"timeout": 20}
+            )
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = sa.create_engine(
+                self.url, pool_size=pool_size, max_overflow=0, pool_timeout=15, pool_pre_ping=False
+            )
+        self._writer = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Commit when the block ends, roll back when it raises; the only place that commits."""
+        with (
+            self._one_sqlite_writer(),
+            self._faults(),
+            Session(self.engine, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            session.connection(execution_options={"amana_writes": True})
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Give a session that only reads; on SQLite it waits for no writer."""
+        with self._faults(), Session(self.engine) as session:
+            yield session
+
+    def check(self) -> None:
+        """Raise DatabaseUnavailable unless a statement passes."""
+        with self.reading() as session:
+            session.execute(sa.text("SELECT 1"))
+
+    def dispose(self) -> None:
+        """Close all connections; a forked child calls this before it opens its own."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout:
+            raise DatabaseUnavailable from None
+        except (OperationalError, InterfaceError) as error:
+            # The driver's text may hold addresses and values, so nothing of it travels on.
+            if _is_unavailable(error.orig):
+                raise DatabaseUnavailable from None
+            raise
+
+    @contextmanager
+    def _one_sqlite_writer(self) -> Iterator[None]:
+        if not self.is_sqlite or self.url.database in (None, "", ":memory:"):
+            yield
+            return
+        with self._writer:
+            descriptor = os.open(f"{self.url.database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(descriptor)
+
+    def _prepare_folder(self) -> None:
+        if self.url.database and self.url.database != ":memory:":
+            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _is_unavailable(original: BaseException | None) -> bool:
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", None)
+        return code is not None and (code & 0xFF) in _SQLITE_FULL
+    state = getattr(original, "sqlstate", None)
+    return state is None or str(state)[:2] in {"08", "40", "53", "57", "58"}
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # SQLAlchemy begins transactions itself (see _begin_sqlite), so the driver must not.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "secure_delete=ON",
+        "temp_store=MEMORY",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("amana_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,112 @@
+"""Testimonies for tests: whole submissions with their keys, sealed by the real protocol code."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amana.protocol.case import case_id, intake_key_id, seal_grant
+from amana.protocol.encoding import random_id, sha256_hex
+from amana.protocol.manifest import SealedObject, manifest_bytes
+from amana.protocol.policy import first_policy, parse_policy
+from amana.protocol.sealing import Identity, Kind, Recipient, seal
+from amana.protocol.signing import SigningKey
+from amana.protocol.submission import (
+    DeclaredObject,
+    Label,
+    Submission,
+    labels_bytes,
+    objects_bytes,
+)
+
+DEPLOYMENT = "amana-test"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A submission together with everything that only its sender knows."""
+
+    submission: Submission
+    case: str
+    case_key: Identity
+    control: SigningKey
+    thread: SigningKey
+    files: tuple[bytes, ...]
+    sealed: tuple[bytes, ...]
+
+
+def make_policy(control: SigningKey, **changes: Any) -> bytes:
+    fields: dict[str, Any] = {
+        "deployment": DEPLOYMENT,
+        "desk": "chemical",
+        "language": "ar",
+        "consent_text": "consent-1",
+        "consent_text_sha256": sha256_hex(b"consent"),
+        "scopes": {"review": "allow"},
+        "identity_level": "anonymous",
+        "flags": [],
+        "withdrawal_delay_days": 7,
+        "made_on": "2026-11-23",
+    }
+    return first_policy(control, **(fields | changes))
+
+
+def make_testimony(
+    readers: Mapping[str, Recipient] | None = None,
+    *,
+    account: bytes = b'{"synthetic":true}',
+    files: Sequence[bytes] = (),
+    directory: int = 1,
+    **policy: Any,
+) -> Made:
+    """Seal a testimony for `readers`, each under its id."""
+    if readers is None:
+        readers = {random_id(): Identity.generate().recipient}
+    case_key, control, thread = Identity.generate(), SigningKey.generate(), SigningKey.generate()
+    case = case_id(case_key.recipient)
+    signed_policy = make_policy(control, **policy)
+    sealed_account = seal(account, case_key.recipient, Kind.ACCOUNT)
+    sealed = tuple(seal(data, case_key.recipient, Kind.FILE) for data in files)
+    described = [
+        SealedObject(
+            i=i,
+            kind="account" if i == 0 else "file",
+            name="account.json" if i == 0 else f"file-{i}.bin",
+            mime="application/json" if i == 0 else "application/octet-stream",
+            len=len(data),
+            sha256=sha256_hex(data),
+            sealed_sha256=sha256_hex(sealed_data),
+            derived_from=None,
+            cleaned=False,
+        )
+        for i, (data, sealed_data) in enumerate(
+            zip((account, *files), (sealed_account, *sealed), strict=True)
+        )
+    ]
+    manifest = manifest_bytes(
+        thread,
+        deployment=policy.get("deployment", DEPLOYMENT),
+        case=case,
+        salt=os.urandom(32),
+        directory=directory,
+        policy_sha256=parse_policy(signed_policy).sha256,
+        objects=described,
+        reply=Identity.generate().recipient,
+    )
+    chosen = sorted(readers)
+    submission = Submission(
+        case=case.encode("ascii"),
+        policy=signed_policy,
+        labels=labels_bytes([Label(one, intake_key_id(readers[one])) for one in chosen]),
+        grants=b"".join(seal_grant(case_key, readers[one]) for one in chosen),
+        manifest=seal(manifest, case_key.recipient, Kind.MANIFEST),
+        account=sealed_account,
+        objects=objects_bytes(
+            [
+                DeclaredObject(i, len(data), sha256_hex(data))
+                for i, data in enumerate(sealed, start=1)
+            ]
+        ),
+        shares=b"[]",
+    )
+    return Made(submission, case, case_key, control, thread, tuple(files), sealed)
