@@ -6,12 +6,20 @@ from pathlib import Path
 import pytest
 
 from tests.support.postgres import fresh_database, postgres_server
+from tests.support.s3 import S3Server, swift_server
 
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real S3-compatible server; `s3_server.fresh_bucket()` gives the settings of an empty bucket."""
+    with swift_server(tmp_path_factory.mktemp("swift")) as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

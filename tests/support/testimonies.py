@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from amana.protocol.case import case_id, intake_key_id, seal_grant
@@ -110,3 +111,14 @@ def make_testimony(
         shares=b"[]",
     )
     return Made(submission, case, case_key, control, thread, tuple(files), sealed)
+
+
+def sample_files(folder: Path) -> list[Path]:
+    """Write a few files of arbitrary bytes: one below a chunk, one of some chunks, one of several S3 parts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, size in (("note.bin", 3000), ("scan.bin", 700_000), ("film.bin", 20_000_000)):
+        path = folder / name
+        path.write_bytes(os.urandom(size))
+        paths.append(path)
+    return paths

@@ -37,7 +37,7 @@ class ProblemApi(Api):
 
     def _register_responses(self) -> None:
         # flask-smorest writes its default error responses with the media type of results.
-        default = self.DEFAULT_RESPONSE_CONTENT_TYPE
+        default: str = self.DEFAULT_RESPONSE_CONTENT_TYPE  # type: ignore[has-type]
         self.DEFAULT_RESPONSE_CONTENT_TYPE = MEDIA_TYPE
         super()._register_responses()
         self.DEFAULT_RESPONSE_CONTENT_TYPE = default

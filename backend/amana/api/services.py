@@ -10,6 +10,7 @@ from flask import current_app
 
 from amana.api.secrets import Secrets
 from amana.config import Config
+from amana.errors import Unavailable
 from amana.storage.blobs import BlobStore
 from amana.storage.database import Database
 
@@ -25,6 +26,13 @@ class Services:
     clock: Callable[[], datetime]
     caches: dict[str, Any] = field(default_factory=dict)
     """What a stage keeps between requests of one process, under its own name."""
+
+    def trusted_root(self) -> bytes:
+        """Return the root that the operator configured; without it nobody is trusted."""
+        try:
+            return self.config.root.read_bytes()
+        except OSError:
+            raise Unavailable("No trust root is configured.", slug="root-missing") from None
 
     def today(self) -> date:
         """Return the day in UTC."""

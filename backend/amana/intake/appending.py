@@ -31,7 +31,7 @@ from amana.intake.writers import DEAD_AFTER_SECONDS, Writers
 from amana.protocol.encoding import random_id
 from amana.protocol.errors import ProtocolError
 from amana.protocol.sealing import OVERHEAD, Kind, check_sealed
-from amana.storage.blobs import Appender, Progress, StoreUnavailable
+from amana.storage.blobs import BlobDamaged, Progress, StoreUnavailable
 
 TAKEOVER_SECONDS = 10.0
 TAKEOVER_POLL_SECONDS = 0.02
@@ -160,35 +160,29 @@ def _store(
             with services.database.transaction() as session:
                 service.record_progress(session, claim, progress)
 
-    appender = services.blobs.resume(claim.key, claim.progress, claim.size, note)
-    try:
-        for block in body.blocks():
-            if whole is not None:
-                whole.update(block)
-            if sent is not None:
-                sent.update(block)
-            appender.write(block)
-    except StoreUnavailable:
-        _keep(services, claim, appender, counts=sent is None)
-        raise
-    if sent is not None and (body.end is not End.COMPLETE or sent.digest() != checksum):
-        if body.end is not End.COMPLETE:
+    # Left without close, the appender forgets: so do bytes whose checksum is wrong or was not reached.
+    with services.blobs.resume(claim.key, claim.progress, claim.size, note) as appender:
+        try:
+            for block in body.blocks():
+                if whole is not None:
+                    whole.update(block)
+                if sent is not None:
+                    sent.update(block)
+                appender.write(block)
+        except StoreUnavailable:
+            # Keep what a failing store still took, so that the sender need not send it twice.
+            if sent is None:
+                with suppress(StoreUnavailable):
+                    note(appender.close())
+            raise
+        if sent is not None and body.end is not End.COMPLETE:
             return claim.progress
-        raise ChecksumMismatch(headers={"Upload-Offset": str(claim.progress.offset)})
-    progress = appender.close()
+        if sent is not None and sent.digest() != checksum:
+            raise ChecksumMismatch(headers={"Upload-Offset": str(claim.progress.offset)})
+        progress = appender.close()
     with services.database.transaction() as session:
         service.record_progress(session, claim, progress)
     return progress
-
-
-def _keep(services: Services, claim: Claim, appender: Appender, *, counts: bool) -> None:
-    """Keep what a failing store still took, so that the sender need not send it twice."""
-    if not counts:
-        return
-    with suppress(StoreUnavailable):
-        progress = appender.close()
-        with services.database.transaction() as session:
-            service.record_progress(session, claim, progress)
 
 
 def _unfinished(end: End, offset: int) -> Refusal:
@@ -198,8 +192,11 @@ def _unfinished(end: End, offset: int) -> Refusal:
 
 def close(services: Services, claim: Claim, digest: str | None) -> None:
     """Close an upload that is whole: its form is checked, and its hash where it is known already."""
-    services.blobs.finish(claim.key, claim.progress, claim.size)
-    fault = _fault(services, claim, digest)
+    try:
+        services.blobs.finish(claim.key, claim.progress, claim.size)
+        fault = _fault(services, claim, digest)
+    except BlobDamaged:
+        fault = ObjectHashMismatch(i=claim.n)
     if fault is not None:
         services.blobs.delete(claim.key, claim.progress)
         with services.database.transaction() as session:
@@ -259,10 +256,11 @@ def complete(services: Services, writers: Writers, case: str) -> str | None:
 def verify(services: Services, writers: Writers, upload: UploadedObject) -> None:
     """Read an object back and compare it with the hash that was announced; a damaged one begins anew."""
     with _held_for_reading(services, writers, upload) as claim:
-        services.blobs.finish(claim.key, claim.progress, claim.size)
         digest = hashlib.sha256()
-        for block in services.blobs.read(claim.key):
-            digest.update(block)
+        with suppress(BlobDamaged):
+            services.blobs.finish(claim.key, claim.progress, claim.size)
+            for block in services.blobs.read(claim.key):
+                digest.update(block)
         close(services, claim, digest.hexdigest())
 
 

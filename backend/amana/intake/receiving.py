@@ -13,6 +13,7 @@ from amana.intake import admission, service, uploads
 from amana.intake.models import ObjectState, Testimony
 from amana.protocol.admission import AdmissionRefused, Notice, Proof, check_proof
 from amana.protocol.submission import CheckedSubmission, Submission, check_submission
+from amana.storage.blobs import Progress
 
 PRICE_KEPT_SECONDS = 5.0
 
@@ -132,7 +133,7 @@ def expire(services: Services) -> int:
                 if one.state != ObjectState.DELETED
             ]
         for key, state, offset in uploads_of_case:
-            services.blobs.delete(key, service.Progress(offset, state))
+            services.blobs.delete(key, Progress(offset, state))
         with services.database.transaction() as session:
             testimony = service.find(session, case, lock=True)
             if testimony is not None and service.is_over(testimony, services.today()):

@@ -8,8 +8,8 @@ from typing import Any, cast
 from flask import Request, Response, current_app, request
 from flask_smorest import Blueprint
 
-from amana.access.doors import nobody_needs_to_sign_in
 from amana.api.body import Body
+from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE as PROBLEM
 from amana.api.problems import Problem
 from amana.api.services import services

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -233,7 +233,8 @@ def _update(session: Session, claim: Claim, **values: Any) -> bool:
         .where(UploadedObject.writer == claim.writer)
         .values(**values)
     )
-    return session.execute(query).rowcount == 1  # type: ignore[attr-defined]
+    done = cast("sa.CursorResult[Any]", session.execute(query))
+    return done.rowcount == 1
 
 
 def beat_of(session: Session, process: str | None) -> int | None:

@@ -4,6 +4,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import sqlalchemy as sa
 
@@ -75,7 +76,10 @@ class Writers:
     def _beat(self) -> None:
         with self._database.transaction() as session:
             query = sa.update(ServerProcess).where(ServerProcess.id == self.process)
-            if session.execute(query.values(beat=ServerProcess.beat + 1)).rowcount == 0:  # type: ignore[attr-defined]
+            done = cast(
+                "sa.CursorResult[Any]", session.execute(query.values(beat=ServerProcess.beat + 1))
+            )
+            if done.rowcount == 0:
                 session.execute(sa.insert(ServerProcess).values(id=self.process, beat=0))
 
     def _wanted(self) -> list[tuple[str, int]]:

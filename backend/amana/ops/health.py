@@ -4,7 +4,7 @@
 import marshmallow as ma
 from flask_smorest import Blueprint
 
-from amana.access.doors import nobody_needs_to_sign_in
+from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 

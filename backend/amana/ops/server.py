@@ -21,7 +21,7 @@ class QuietLogger(Logger):  # type: ignore[misc]
     so of its messages nothing is passed on but their level.
     """
 
-    def setup(self, cfg: Any) -> None:
+    def setup(self, cfg: Any) -> None:  # noqa: ARG002
         self.error_log.handlers = [logging.NullHandler()]
         self.error_log.propagate = False
         self.access_log.handlers = [logging.NullHandler()]

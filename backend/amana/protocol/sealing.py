@@ -38,6 +38,7 @@ __all__ = [
     "WrongLength",
     "buckets",
     "check_sealed",
+    "check_size",
     "frame",
     "framed_from_sealed",
     "framed_size",
@@ -219,7 +220,7 @@ _HEADER = re.compile(
     rb"--- [A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]\n"
 )
 _ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
-_SECRET_FREE_STANZA = re.compile(rb"^-> ([^ \n]*)", re.MULTILINE)
+_STANZA_KIND = re.compile(rb"^-> ([^ \n]*)", re.MULTILINE)
 
 
 def check_sealed(kind: Kind, head: bytes, size: int) -> None:
@@ -240,10 +241,11 @@ def check_size(kind: Kind, size: int) -> None:
 
 
 def _why_refused(head: bytes) -> NotSealed:
+    head = head[:OVERHEAD]
     if not head.startswith(age.VERSION_LINE):
         return SealedArmor() if head.lstrip().startswith(_ARMOR) else SealedPlaintext()
-    header, _, _ = head[:OVERHEAD].partition(b"\n---")
-    stanzas = _SECRET_FREE_STANZA.findall(header)
+    header, _, _ = head.partition(b"\n---")
+    stanzas = _STANZA_KIND.findall(header)
     if len(stanzas) > 1:
         return SealedStanzas()
     if stanzas and stanzas[0] != age.HYBRID.encode():
@@ -277,7 +279,6 @@ _BLOCK_CHUNKS = 16
 _BLOCK = _BLOCK_CHUNKS * age.CHUNK
 _SEALED_BLOCK = _BLOCK_CHUNKS * age.SEALED_CHUNK
 _BLOCKS_IN_FLIGHT = 4
-_ZEROS = bytes(_BLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +365,8 @@ def seal_stream(
     """Seal exactly `length` bytes of `source` as a FILE into `target`, in constant memory.
 
     `progress` gets the number of data bytes done since its last call. `target` must not keep what
-    it is given after `write` returned. Raises WrongLength for a shorter or longer `source`, TooLarge.
+    it is given after `write` returned. Raises WrongLength when `source` does not end where
+    `length` says, and TooLarge.
     """
     framed = framed_size(Kind.FILE, length)
     key, nonce = os.urandom(age.FILE_KEY), os.urandom(age.NONCE)
@@ -384,7 +386,7 @@ def seal_stream(
             padding = plain[len(prefix) + len(data) :]
             if _fill(source, data) != len(data):
                 raise WrongLength
-            padding[:] = _ZEROS[: len(padding)]
+            padding[:] = bytes(len(padding))
             hashing.plain(block, data)
             last = start + _BLOCK >= framed
             sealed = block.sealed[: cipher.seal(plain, block.sealed, last=last)]
@@ -441,7 +443,7 @@ def open_stream(
                 left = int.from_bytes(plain[:LENGTH_SIZE], "big")
                 plain = plain[LENGTH_SIZE:]
             data, padding = plain[:left], plain[left:]
-            if padding != _ZEROS[: len(padding)]:
+            if bytes(padding) != bytes(len(padding)):
                 raise BadFrame
             hashing.plain(block, data)
             _write(target, data)

@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The reviewers' copy of an attachment: what can be seen and heard, without place, device, time or name.
+
+It refuses what it cannot clean. It cannot remove what is said and shown, the noise of a sensor or a
+microphone, nor what an encoder writes into compressed audio and into formats older than H.264.
+"""
+
+import errno
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+import av
+import av.bitstream
+import av.logging
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
+
+from amana.client.errors import Usage
+
+PIXEL_LIMIT: Final = 200_000_000
+PHOTO_LIMIT_BYTES: Final = 256 * 1024 * 1024
+
+# Both libraries can write what they read, tags and names, to a log.
+av.logging.set_level(None)
+logging.getLogger("PIL").setLevel(logging.CRITICAL + 1)
+# Pillow warns above this number and refuses only above its double; here a warning is a refusal.
+Image.MAX_IMAGE_PIXELS = PIXEL_LIMIT
+
+
+class CannotClean(Usage):
+    """The attachment is of a kind, or in a state, of which no cleaned copy can be made."""
+
+    slug = "cannot-clean"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A copy that was made and checked: its media type, and the suffix that fits it (".jpg")."""
+
+    mime: str
+    cleaned: bool
+    suffix: str
+
+
+@dataclass(frozen=True)
+class _Photo:
+    mime: str
+    suffix: str
+    format: str
+
+
+@dataclass(frozen=True)
+class _Media:
+    """A container: its names in FFmpeg, and its media types with and without pictures."""
+
+    mime: str
+    suffix: str
+    demuxer: str
+    muxer: str
+    audio_mime: str
+    audio_suffix: str
+
+
+@dataclass(frozen=True)
+class _Other:
+    mime: str
+
+
+_Kind = _Photo | _Media | _Other
+
+_JPEG = _Photo("image/jpeg", ".jpg", "JPEG")
+_PNG = _Photo("image/png", ".png", "PNG")
+_WEBP = _Photo("image/webp", ".webp", "WEBP")
+_HEIC = _Photo("image/heic", ".heic", "HEIF")
+_MP4 = _Media("video/mp4", ".mp4", "mov", "mp4", "audio/mp4", ".m4a")
+_M4A = _Media("video/mp4", ".mp4", "mov", "ipod", "audio/mp4", ".m4a")
+_MOV = _Media("video/quicktime", ".mov", "mov", "mov", "video/quicktime", ".mov")
+_3GP = _Media("video/3gpp", ".3gp", "mov", "3gp", "audio/3gpp", ".3gp")
+_WEBM = _Media("video/webm", ".webm", "matroska", "webm", "audio/webm", ".webm")
+_MKV = _Media("video/x-matroska", ".mkv", "matroska", "matroska", "audio/x-matroska", ".mka")
+_OGG = _Media("video/ogg", ".ogv", "ogg", "ogg", "audio/ogg", ".ogg")
+_AVI = _Media("video/x-msvideo", ".avi", "avi", "avi", "video/x-msvideo", ".avi")
+
+
+def _sound(mime: str, suffix: str, demuxer: str, muxer: str) -> _Media:
+    return _Media(mime, suffix, demuxer, muxer, mime, suffix)
+
+
+_MP3 = _sound("audio/mpeg", ".mp3", "mp3", "mp3")
+_WAV = _sound("audio/wav", ".wav", "wav", "wav")
+_FLAC = _sound("audio/flac", ".flac", "flac", "flac")
+_AAC = _sound("audio/aac", ".aac", "aac", "adts")
+_AMR = _sound("audio/amr", ".amr", "amr", "amr")
+
+_MAGIC: Final[tuple[tuple[int, bytes, _Kind], ...]] = (
+    (0, b"\xff\xd8\xff", _JPEG),
+    (0, b"\x89PNG\r\n\x1a\n", _PNG),
+    (8, b"WEBP", _WEBP),
+    (8, b"WAVE", _WAV),
+    (8, b"AVI ", _AVI),
+    (0, b"OggS", _OGG),
+    (0, b"fLaC", _FLAC),
+    (0, b"#!AMR", _AMR),
+    (0, b"%PDF-", _Other("application/pdf")),
+    (0, b"GIF8", _Other("image/gif")),
+    (0, b"II*\x00", _Other("image/tiff")),
+    (0, b"MM\x00*", _Other("image/tiff")),
+    (0, b"PK\x03\x04", _Other("application/zip")),
+)
+_QUICKTIME_BOXES: Final = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
+_UNKNOWN: Final = _Other("application/octet-stream")
+
+# What a finished copy may say about itself: the fields that its format demands.
+_PHOTO_FIELDS: Final = {
+    "JPEG": {"jfif", "jfif_version", "jfif_unit", "jfif_density"},
+    "PNG": {"transparency"},
+    "WEBP": {"loop", "background", "timestamp", "duration"},
+    "HEIF": {"bit_depth", "chroma", "primary", "tile_size", "nclx_profile"},
+}
+_MEDIA_FIELDS: Final = {"major_brand", "minor_version", "compatible_brands", "duration"}
+_MEDIA_VALUES: Final = {"Lavf", "und", "", "[0][0][0][0]"}
+
+_MUXER_OPTIONS: Final = {
+    "mp4": {"empty_hdlr_name": "1", "write_tmcd": "0"},
+    "mp3": {"write_xing": "0", "id3v2_version": "0", "write_id3v1": "0"},
+    "wav": {"rf64": "auto"},
+}
+# Units of a bitstream that carry free text or sensor data and that no picture needs:
+# SEI (ITU-T H.264 §7.4.1, H.265 §7.4.2.2), metadata and padding (AV1 §6.2.2).
+_FREE_UNITS: Final = {"h264": "6", "hevc": "39|40", "av1": "5|15"}
+_EMPTY_XIPH_COMMENT: Final = {
+    "vorbis": b"\x03vorbis" + bytes(8) + b"\x01",
+    "theora": b"\x81theora" + bytes(8),
+}
+
+
+def clean(source: Path, target: Path, *, progress: Callable[[int], None] | None = None) -> Cleaned:
+    """Write to `target`, which must not exist, a copy of `source` that tells nothing but its content.
+
+    Photographs are decoded and encoded anew, upright and in sRGB; sound and video keep every encoded
+    packet and get a new container. `progress` is told how many further bytes of the source are done.
+    Raises CannotClean, with nothing left at `target`, for other kinds, damaged files, animated
+    pictures, and pictures of more than 200 megapixels.
+    """
+    try:
+        with source.open("rb") as reader:
+            kind = _kind(reader)
+            size = reader.seek(0, os.SEEK_END)
+            reader.seek(0)
+            report = _Progress(size, progress or (lambda _: None))
+            if isinstance(kind, _Other):
+                raise CannotClean("This kind of file cannot be cleaned of its metadata.")
+            with target.open("x+b") as writer:
+                try:
+                    cleaned = (
+                        _clean_photo(reader, writer, kind, size)
+                        if isinstance(kind, _Photo)
+                        else _clean_media(reader, writer, kind, report)
+                    )
+                except BaseException:
+                    target.unlink()
+                    raise
+            report.finish()
+            return cleaned
+    except Exception as error:
+        refusal = _refusal(error)
+    # Raised here, so that the texts of libraries, with their names and bytes, do not travel along.
+    raise refusal
+
+
+def sniff_mime(source: Path) -> str:
+    """Return the media type of `source` by its content; application/octet-stream if unknown."""
+    with source.open("rb") as reader:
+        kind = _kind(reader)
+        if not isinstance(kind, _Media):
+            return kind.mime
+        reader.seek(0)
+        try:
+            with _demuxing(reader, kind) as container:
+                return kind.mime if _has_pictures(_kept(container)) else kind.audio_mime
+        except Exception:
+            return kind.mime
+
+
+class _Progress:
+    """Tells the caller of advancing bytes, never more than the size of the source in total."""
+
+    def __init__(self, size: int, tell: Callable[[int], None]) -> None:
+        self._left = size
+        self._tell = tell
+
+    def advance(self, count: int) -> None:
+        step = min(count, self._left)
+        self._left -= step
+        self._tell(step)
+
+    def finish(self) -> None:
+        self.advance(self._left)
+
+
+def _refusal(error: Exception) -> CannotClean:
+    """Turn what went wrong into a sentence of ours."""
+    if isinstance(error, CannotClean):
+        return error
+    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+        return CannotClean("The picture is too large to be cleaned.", slug="image-too-large")
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return CannotClean("There is no room on the disk for the cleaned copy.", slug="disk-full")
+    return CannotClean("The file is damaged, or is not what it seems, and cannot be cleaned.")
+
+
+# What kind of file it is
+
+
+def _kind(reader: IO[bytes]) -> _Kind:
+    """Decide by the first bytes, past any ID3v2 tag; the name of a file proves nothing."""
+    head = reader.read(4096)
+    tagged = head[:3] == b"ID3" and len(head) >= 10
+    if tagged:
+        # ID3v2.4 §3.1: the size is four bytes of seven bits, without the header of ten.
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
+        reader.seek(10 + size)
+        head = reader.read(4096)
+    if head[4:8] == b"ftyp":
+        return _iso_kind(head)
+    if head[4:8] in _QUICKTIME_BOXES:
+        return _MOV
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return _WEBM if b"webm" in head[:64] else _MKV
+    for offset, magic, kind in _MAGIC:
+        in_riff = offset == 0 or head[:4] in {b"RIFF", b"RF64"}
+        if in_riff and head[offset : offset + len(magic)] == magic:
+            return kind
+    if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
+        return _AAC
+    if tagged or _is_mp3_frame(head):
+        return _MP3
+    return _text_or_unknown(head)
+
+
+def _iso_kind(head: bytes) -> _Kind:
+    """Tell the kinds of ISO base media files apart by their brands (ISO/IEC 14496-12 §4.3)."""
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+    major = brands[0]
+    if major in {b"heic", b"heix", b"heim", b"heis", b"mif1"}:
+        return _HEIC if {b"heic", b"heix"} & set(brands) else _UNKNOWN
+    if major in {b"hevc", b"hevx", b"msf1", b"avif", b"avis"}:
+        return _UNKNOWN
+    if major == b"qt  ":
+        return _MOV
+    if major[:2] == b"3g":
+        return _3GP
+    return _M4A if major in {b"M4A ", b"M4B "} else _MP4
+
+
+def _is_mp3_frame(head: bytes) -> bool:
+    """Tell whether an MPEG audio layer III frame begins here (ISO/IEC 11172-3 §2.4.2.3)."""
+    return (
+        len(head) >= 4
+        and head[0] == 0xFF
+        and head[1] & 0xE6 == 0xE2
+        and head[1] & 0x18 != 0x08
+        and head[2] & 0xF0 != 0xF0
+        and head[2] & 0x0C != 0x0C
+    )
+
+
+def _text_or_unknown(head: bytes) -> _Other:
+    try:
+        # The last character may be cut.
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return _UNKNOWN
+    plain = text and all(letter.isprintable() or letter.isspace() for letter in text)
+    return _Other("text/plain") if plain else _UNKNOWN
+
+
+# Photographs
+
+
+def _clean_photo(reader: IO[bytes], writer: IO[bytes], kind: _Photo, size: int) -> Cleaned:
+    if size > PHOTO_LIMIT_BYTES:
+        raise CannotClean("The picture is too large to be cleaned.", slug="image-too-large")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        if kind is _HEIC:
+            _copy_heic(reader, writer)
+        else:
+            _copy_photo(reader, writer, kind.format)
+        writer.seek(0)
+        _check_photo(writer, kind.format)
+    return Cleaned(kind.mime, cleaned=True, suffix=kind.suffix)
+
+
+def _copy_photo(reader: IO[bytes], writer: IO[bytes], name: str) -> None:
+    with Image.open(reader, formats=[name]) as image:
+        # Further frames of a JPEG are previews, depth and gain maps (CIPA DC-007).
+        if name != "JPEG" and getattr(image, "is_animated", False):
+            raise CannotClean("An animated picture cannot be cleaned; send it as a video.")
+        options = _encoding(image, reader)
+        picture = _bare(_in_srgb(_upright(image), image.info.get("icc_profile")))
+    if name == "JPEG" and picture.mode not in {"L", "RGB"}:
+        picture, options = picture.convert("RGB"), {"quality": 95}
+    picture.save(writer, name, **options)
+
+
+def _copy_heic(reader: IO[bytes], writer: IO[bytes]) -> None:
+    heif = pillow_heif.open_heif(reader)
+    if len(heif) != 1:
+        raise CannotClean("A file of several pictures cannot be cleaned; send them one by one.")
+    width, height = heif.size
+    if width * height > PIXEL_LIMIT:
+        raise Image.DecompressionBombError
+    # libheif turns the picture as its container says; the orientation in its Exif is void.
+    image = heif.to_pillow()
+    picture = _bare(_in_srgb(image, image.info.get("icc_profile")))
+    pillow_heif.from_pillow(picture).save(writer, quality=85)
+
+
+def _encoding(image: Image.Image, reader: IO[bytes]) -> dict[str, Any]:
+    """Return the options that lose nothing, or no more than the original did."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        subsampling = JpegImagePlugin.get_sampling(image)
+        return {"qtables": image.quantization, "subsampling": max(subsampling, 0)}
+    if image.format == "WEBP":
+        if _is_lossless_webp(reader):
+            return {"lossless": True, "exact": True}
+        return {"quality": 90}
+    return {}
+
+
+def _is_lossless_webp(reader: IO[bytes]) -> bool:
+    """Look for a lossy "VP8 " chunk (RFC 9649 §2.5) and put the reader back."""
+    place = reader.seek(0, os.SEEK_CUR)
+    reader.seek(0)
+    lossless = b"VP8 " not in reader.read()
+    reader.seek(place)
+    return lossless
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        # A broken Exif block says nothing of use; the pixels decide whether the picture is whole.
+        return image
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Convert to sRGB, since a colour profile can name a device and is left out."""
+    if not profile or image.mode not in {"RGB", "RGBA", "CMYK"}:
+        return image
+    try:
+        return ImageCms.profileToProfile(
+            image,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB" if image.mode == "CMYK" else image.mode,
+        )
+    except ImageCms.PyCMSError:
+        return image
+
+
+def _bare(image: Image.Image) -> Image.Image:
+    """Return the pixels alone, with the palette and its transparent colour if there is one."""
+    picture = image.copy()
+    picture.info = {key: image.info[key] for key in ("transparency",) if key in image.info}
+    return picture
+
+
+def _check_photo(writer: IO[bytes], name: str) -> None:
+    """Open the finished copy and refuse it if it tells anything that its format does not demand."""
+    if name == "HEIF":
+        image = pillow_heif.open_heif(writer).to_pillow()
+    else:
+        image = Image.open(writer, formats=[name])
+    told = {key for key, value in image.info.items() if value} - _PHOTO_FIELDS[name]
+    segments = {marker for marker, _ in getattr(image, "applist", [])} - {"APP0"}
+    if told or segments or image.getexif():
+        raise CannotClean("The copy of the picture still held metadata and was not used.")
+
+
+# Sound and video
+
+
+@contextmanager
+def _demuxing(reader: IO[bytes], kind: _Media) -> Iterator[InputContainer]:
+    # The format is given: guessing could choose a playlist, which opens other files.
+    container = av.open(reader, "r", format=kind.demuxer, metadata_errors="replace")
+    try:
+        yield container
+    finally:
+        container.close()
+
+
+def _kept(container: InputContainer) -> list[_Track]:
+    """Return the tracks that are seen and heard: no cover art, subtitles, places, times, attachments."""
+    tracks = [
+        stream
+        for stream in container.streams
+        if isinstance(stream, VideoStream | AudioStream)
+        and not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails)
+    ]
+    # A second sound track in a format without a decoder (spatial audio) may go, the only one may not.
+    known = [stream for stream in tracks if _codec(stream)]
+    if not known or {stream.type for stream in known} != {stream.type for stream in tracks}:
+        raise CannotClean("The sound or video is in a format that cannot be cleaned.")
+    return known
+
+
+def _codec(stream: _Track) -> str:
+    context: Any = stream.codec_context
+    return context.codec.canonical_name if context is not None else ""
+
+
+def _has_pictures(tracks: list[_Track]) -> bool:
+    return any(stream.type == "video" for stream in tracks)
+
+
+def _clean_media(reader: IO[bytes], writer: IO[bytes], kind: _Media, report: _Progress) -> Cleaned:
+    with _demuxing(reader, kind) as container:
+        tracks = _kept(container)
+        _remux(container, tracks, writer, kind.muxer, report)
+        pictures = _has_pictures(tracks)
+        count = len(tracks)
+    writer.seek(0)
+    _check_media(writer, kind, count)
+    if pictures:
+        return Cleaned(kind.mime, cleaned=True, suffix=kind.suffix)
+    return Cleaned(kind.audio_mime, cleaned=True, suffix=kind.audio_suffix)
+
+
+def _remux(
+    container: InputContainer,
+    tracks: list[_Track],
+    writer: IO[bytes],
+    muxer: str,
+    report: _Progress,
+) -> None:
+    """Write the packets of `tracks` as they are into a new container, in constant memory."""
+    options = (
+        _MUXER_OPTIONS["mp4" if muxer in {"mov", "3gp", "ipod"} else muxer]
+        if (muxer in _MUXER_OPTIONS or muxer in {"mov", "3gp", "ipod"})
+        else {}
+    )
+    output = av.open(
+        writer, "w", format=muxer, container_options={"fflags": "+bitexact", **options}
+    )

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The officers' ceremony: a proposal is a folder carried by hand; each officer signs it on their own machine."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from securesystemslib.signer import CryptoSigner, SSlibKey
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
+from tuf.api.serialization.json import JSONSerializer
+
+from amana.client.errors import NotVerified, Usage
+from amana.client.keyfile import PersonKeys
+from amana.protocol.directory import (
+    DIRECTORY_TARGET,
+    PEOPLE_TARGET,
+    TARGETS_DAYS,
+    desk_target,
+    parse_directory,
+)
+from amana.protocol.encoding import b64, canonical
+from amana.protocol.errors import ProtocolError
+from amana.protocol.signing import SigningKey, public_key
+
+ROOT_DAYS = 365
+LIMIT_BYTES = 2**20
+_JSON = JSONSerializer(compact=False)
+
+
+def tuf_key(public: str) -> SSlibKey:
+    """Return an Ed25519 public key (Base64) as TUF writes keys."""
+    return SSlibKey.from_crypto(public_key(public))
+
+
+def tuf_signer(key: SigningKey) -> CryptoSigner:
+    """Return a key as python-tuf signs with it."""
+    return CryptoSigner(key.private, tuf_key(key.public))
+
+
+@dataclass
+class Proposal:
+    """A version of the directory on its way to enough signatures; `root` is there when it is new."""
+
+    targets: Metadata[Targets]
+    files: dict[str, bytes]
+    root: Metadata[Root] | None
+
+    def save(self, folder: Path) -> None:
+        """Write the proposal into a folder."""
+        for name, content in self.files.items():
+            path = folder / "targets" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        (folder / "targets.json").write_bytes(self.targets.to_bytes(_JSON))
+        if self.root is not None:
+            (folder / "root.json").write_bytes(self.root.to_bytes(_JSON))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Proposal":
+        """Read a proposal and check that its parts belong together."""
+        try:
+            targets = Metadata[Targets].from_bytes(_read(folder / "targets.json"))
+            root = None
+            if (folder / "root.json").exists():
+                root = Metadata[Root].from_bytes(_read(folder / "root.json"))
+            files = {name: _read(folder / "targets" / name) for name in targets.signed.targets}
+            for name, info in targets.signed.targets.items():
+                info.verify_length_and_hashes(files[name])
+            parse_directory(files)
+        except ProtocolError as error:
+            raise NotVerified(error.title, slug=error.slug) from None
+        except (RepositoryError, ValueError, KeyError):
+            raise NotVerified("The proposal is damaged.", slug="proposal-invalid") from None
+        return cls(targets, files, root)
+
+    def bundle(self) -> dict[str, Any]:
+        """Return what `POST /v1/directory` takes."""
+        metadata = {f"{self.targets.signed.version}.targets.json": self.targets.to_bytes(_JSON)}
+        if self.root is not None:
+            metadata[f"{self.root.signed.version}.root.json"] = self.root.to_bytes(_JSON)
+        return {
+            "metadata": {name: b64(content) for name, content in metadata.items()},
+            "targets": {name: b64(content) for name, content in self.files.items()},
+        }
+
+    def summary(self) -> list[str]:
+        """Say in words what a signature would vouch for."""
+        directory = parse_directory(self.files)
+        lines = [
+            f"directory of {directory.deployment}, version {directory.version},"
+            f" until {self.targets.signed.expires:%Y-%m-%d}"
+        ]
+        if self.root is not None:
+            signed = self.root.signed
+            lines.append(
+                f"root version {signed.version}: {signed.roles['targets'].threshold} of"
+                f" {len(signed.roles['targets'].keyids)} officers sign directories"
+            )
+        for desk in directory.desks:
+            lines += [
+                f"desk {desk.id}: {one.id} ({', '.join(sorted(one.roles))})"
+                for one in directory.readers_of(desk.id)
+            ]
+        lines += [
+            f"{', '.join(sorted(p.roles))}: {p.id}"
+            for p in directory.people.values()
+            if not p.desks
+        ]
+        return lines
+
+
+def new_root(
+    officers: list[str],
+    *,
+    online: str,
+    root_threshold: int,
+    targets_threshold: int,
+    pins: Mapping[str, Any],
+    now: datetime,
+) -> Metadata[Root]:
+    """Return an unsigned first root over the officers' public keys (Base64)."""
+    if not 1 <= root_threshold <= len(officers) or not 1 <= targets_threshold <= len(officers):
+        raise Usage("A threshold does not fit the number of officers.")
+    root = Root(
+        version=1,
+        expires=_day(now, ROOT_DAYS),
+        consistent_snapshot=True,
+        unrecognized_fields={"x-amana": dict(pins)},
+    )
+    for public in officers:
+        root.add_key(tuf_key(public), "root")
+        root.add_key(tuf_key(public), "targets")
+    for role in ("snapshot", "timestamp"):
+        root.add_key(tuf_key(online), role)
+    root.roles["root"].threshold = root_threshold
+    root.roles["targets"].threshold = targets_threshold
+    return Metadata(root)
+
+
+def propose(
+    description: Mapping[str, Any],
+    *,
+    version: int,
+    now: datetime,
+    days: int = TARGETS_DAYS,
+    root: Metadata[Root] | None = None,
+) -> Proposal:
+    """Return an unsigned version of the directory from its description.
+
+    The description is `directory.json` with each desk's `readers` inside, and `people`.
+    """
+    if not 1 <= days <= TARGETS_DAYS:
+        raise Usage(f"A directory is valid for at most {TARGETS_DAYS} days.")
+    try:
+        desks = [dict(desk) for desk in description["desks"]]
+        files = {
+            desk_target(desk["id"]): canonical(
+                {"v": 1, "desk": desk["id"], "readers": desk.pop("readers")}
+            )
+            for desk in desks
+        }
+        files[PEOPLE_TARGET] = canonical({"v": 1, "people": description["people"]})
+        rest = {
+            name: value for name, value in description.items() if name not in {"people", "desks"}
+        }
+        files[DIRECTORY_TARGET] = canonical({**rest, "v": 1, "version": version, "desks": desks})
+        parse_directory(files)
+    except ProtocolError as error:
+        raise Usage(error.title, slug=error.slug) from None
+    except (KeyError, TypeError, AttributeError):
+        raise Usage(
+            "The description of the directory lacks a part.", slug="directory-invalid"
+        ) from None
+    targets = Targets(version=version, expires=_day(now, days))
+    for name, content in files.items():
+        targets.targets[name] = TargetFile.from_data(name, content, ["sha256"])
+    return Proposal(Metadata(targets), files, root)
+
+
+def sign(proposal: Proposal, keys: PersonKeys) -> list[str]:
+    """Add one officer's signatures; signing twice counts once. Returns what was signed."""
+    signer = tuf_signer(keys.signing)
+    proposal.targets.sign(signer, append=True)
+    signed = ["directory"]
+    if proposal.root is not None:
+        proposal.root.sign(signer, append=True)
+        signed.append("root")
+    return signed
+
+
+def online_keys(
+    online: SigningKey, directory_log: SigningKey, custody_log: SigningKey
+) -> dict[str, Any]:
+    """Return the server's public keys that the root pins."""
+    return {
+        "online": online.public,
+        "directory_log": {"origin": "directory", "key": directory_log.public},
+        "custody_log": {"origin": "custody", "key": custody_log.public},
+    }
+
+
+def pins(deployment: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the root's field `x-amana`."""
+    return {
+        "v": 1,
+        "deployment": deployment,
+        "directory_log": keys["directory_log"],
+        "custody_log": keys["custody_log"],
+        "cosigners": [],
+        "quorum": 0,
+    }
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of at most 1 MiB."""
+    try:
+        return json.loads(_read(path))
+    except ValueError:
+        raise Usage(f"{path.name} is not JSON.") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LIMIT_BYTES + 1)
+    except OSError:
+        raise Usage(f"{path.name} cannot be read.") from None
+    if len(content) > LIMIT_BYTES:
+        raise Usage(f"{path.name} is larger than {LIMIT_BYTES} bytes.")
+    return content
+
+
+def _day(now: datetime, days: int) -> datetime:
+    return now.astimezone(UTC).replace(microsecond=0) + timedelta(days=days)

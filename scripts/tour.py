@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The tour of `make run`: a demonstration organisation, one synthetic testimony from witness to reviewer, step by step."""
+
+import argparse
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "var"
+DEMO = DATA / "demo"
+OPENED = DATA / "opened"
+SAMPLES = ROOT / "samples"
+AMANA = [sys.executable, "-m", "amana.cli"]
+DESK = "chemical"
+
+
+class StepFailed(Exception):
+    """A step of the tour did not end as it should."""
+
+
+def say(text: str) -> None:
+    print(f"\033[1m•\033[0m {text}" if sys.stdout.isatty() else f"* {text}", flush=True)
+
+
+def amana(*arguments: str | Path, **env: str) -> dict[str, Any]:
+    """Run one command with --json and return what it prints."""
+    done = subprocess.run(
+        [*AMANA, *map(str, arguments), "--json"],
+        env={**os.environ, "AMANA_PASSPHRASE": "demo", **env},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise StepFailed(f"'amana {arguments[0]} …' ended with status {done.returncode}")
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def free_address() -> str:
+    """Return the usual address, or another when it is taken."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 8600))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
+    """Wait until the service answers."""
+    deadline = time.monotonic() + 60
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urlopen(f"{url}/health/live", timeout=2):  # noqa: S310
+                return
+        except (URLError, OSError):
+            time.sleep(0.05)
+    raise StepFailed("the service did not start")
+
+
+def tour(url: str) -> None:
+    """Let the sample testimony travel."""
+    organisation = amana("demo", "--data", DATA, "--out", DEMO)
+    reviewers = organisation["desks"][DESK]
+    say("Three officers made keys; two of them signed the directory of who may read.")
+    say(
+        f"Desks: {', '.join(f'{desk} ({len(ids)} readers)' for desk, ids in organisation['desks'].items())}."
+    )
+    attachments = [SAMPLES / name for name in ("photo.jpg", "voice.ogg", "video.mp4")]
+    size = sum(path.stat().st_size for path in attachments)
+    say(
+        f"A witness seals an Arabic text, a photo, a voice note and a video ({size / 1e6:.1f} MB) and sends them."
+    )
+    sent = amana(
+        "witness", "send", "--server", url, "--root", DEMO / "root.json", "--desk", DESK,
+        "--language", "ar", "--text", SAMPLES / "testimony.ar.txt",
+        *(argument for path in attachments for argument in ("--attach", path)),
+    )  # fmt: skip
+    say(f"The server stored what it cannot read and signed a receipt: case {sent['case']}.")
+    say(f"The witness keeps a codename of eight words: {sent['codename']}")
+    receipt = DATA / "receipt.json"
+    receipt.write_text(json.dumps(sent["receipt"]), encoding="utf-8")
+    checked = amana("verify", "receipt", receipt, "--root", DEMO / "root.json")
+    say(
+        f"The receipt {'verifies' if checked['verified'] else 'DOES NOT VERIFY'} with the key that the officers' root pins."
+    )
+    receipt.unlink()
+    keys = {"AMANA_KEY": str(DEMO / "reviewers" / f"{reviewers[0]}.key")}
+    access = ("--server", url, "--root", DEMO / "root.json")
+    queue = amana("reviewer", "cases", *access, **keys)["cases"]
+    say(
+        f"A reviewer of the desk signs in and sees {len(queue)} case(s); sizes and days, nothing else."
+    )
+    shutil.rmtree(OPENED, ignore_errors=True)
+    amana("reviewer", "open", sent["case"], "--out", OPENED, *access, **keys)
+    names = ", ".join(sorted(path.name for path in OPENED.iterdir()))
+    say(f"The reviewer signed an opening, verified everything and holds: {names}")
+    if (SAMPLES / "testimony.ar.txt").read_text("utf-8").strip() not in json.loads(
+        (OPENED / "account.json").read_text("utf-8")
+    ).get("text", ""):
+        raise StepFailed("what was opened is not what was sent")
+    say("It is word for word what the witness wrote.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--once", action="store_true", help="End after the tour.")
+    arguments = parser.parse_args()
+    address = free_address()
+    url = f"http://{address}"
+    say(f"The service starts with SQLite and a folder under {DATA.relative_to(ROOT)}/.")
+    server = subprocess.Popen(
+        [*AMANA, "serve", "all", "--listen", address, "--data", str(DATA)],
+        stderr=None if os.environ.get("AMANA_TOUR_LOG") else subprocess.DEVNULL,
+    )
+    try:
+        wait_for(url, server)
+        tour(url)
+        if not arguments.once:
+            say(f"Serving at {url} (its interface: {url}/docs). Ctrl-C ends it.")
+            server.wait()
+    except StepFailed as failed:
+        say(f"Stopped: {failed}.")
+        return 1
+    except KeyboardInterrupt:
+        say("Ended. The data stay in ./var; 'make run' goes on with them.")
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

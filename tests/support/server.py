@@ -1,0 +1,144 @@
+"""The real service in real processes, for journeys: started, killed, started again on the same data."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+AMANA = [sys.executable, "-m", "amana.cli"]
+PASSPHRASE = "demo"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def amana(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, check: int | None = 0
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a person would; `check` is the exit status it must have."""
+    done = subprocess.run(
+        [*AMANA, *map(str, arguments)],
+        env={**os.environ, "AMANA_PASSPHRASE": PASSPHRASE, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if check is not None:
+        assert done.returncode == check, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+    return done
+
+
+class Service:
+    """One `amana serve` on a loopback port. `log` keeps everything it ever printed."""
+
+    def __init__(
+        self, folder: Path, env: Mapping[str, str] | None = None, surface: str = "all"
+    ) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / f"server-{free_port()}.log"
+        self.port = free_port()
+        self.surface = surface
+        self.env = {
+            "AMANA_ADMISSION_PRICE": "0",
+            "AMANA_THREADS": "64",
+            "AMANA_SILENCE_SECONDS": "5",
+            **(env or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> "Service":
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *AMANA,
+                    "serve",
+                    self.surface,
+                    "--listen",
+                    f"127.0.0.1:{self.port}",
+                    "--data",
+                    str(self.data),
+                ],
+                env={**os.environ, **self.env},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(self.is_live, "the service to answer", process=self.process, log=self.log)
+        return self
+
+    def is_live(self) -> bool:
+        try:
+            return httpx2.get(f"{self.url}/health/live", timeout=2).status_code == 200
+        except httpx2.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the service, at once."""
+        self._signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: int) -> None:
+        if self.process is not None:
+            try:
+                os.killpg(self.process.pid, number)
+            except ProcessLookupError:
+                pass
+            self.process.wait(timeout=30)
+            self.process = None
+
+
+def wait_until(
+    condition: Any,
+    what: str,
+    *,
+    process: "subprocess.Popen[bytes] | None" = None,
+    log: Path | None = None,
+    seconds: float = 60,
+) -> None:
+    """Wait for a condition, as short as possible."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        died = process is not None and process.poll() is not None
+        if died or time.monotonic() > deadline:
+            tail = log.read_text()[-3000:] if log is not None and log.exists() else ""
+            raise AssertionError(f"waited in vain for {what}: {tail}")
+        time.sleep(0.02)
+
+
+@contextmanager
+def running_service(
+    folder: Path, env: Mapping[str, str] | None = None, surface: str = "all"
+) -> Iterator[Service]:
+    service = Service(folder, env, surface)
+    try:
+        yield service.start()
+    finally:
+        service.kill()
+
+
+def make_demo(service: Service, out: Path) -> dict[str, list[str]]:
+    """Make the demonstration organisation in the store of a service; returns the reviewers of each desk."""
+    import json
+
+    done = amana("demo", "--data", service.data, "--out", out, "--json", env=service.env)
+    desks: dict[str, list[str]] = json.loads(done.stdout)["desks"]
+    return desks
