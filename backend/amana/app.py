@@ -56,13 +56,11 @@ def make_services(config: Config, *, create_secrets: bool = False) -> Services:
 def create_app(services: Services, surface: Surface = Surface.ALL) -> Flask:
     """Build one of the two applications, or both in one."""
     app = Flask("amana", static_folder=None)
-    app.request_class = intake.PartsInMemory
     app.config.update(
         API_TITLE="Amana",
         API_VERSION="1",
         OPENAPI_VERSION="3.1.0",
         MAX_CONTENT_LENGTH=64 * 1024,
-        MAX_FORM_MEMORY_SIZE=intake.SUBMISSION_LIMIT_BYTES,
         TRUSTED_HOSTS=list(services.config.trusted_hosts) or None,
         PROPAGATE_EXCEPTIONS=False,
     )

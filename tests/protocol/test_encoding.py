@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,3 +104,8 @@ def test_ids_are_what_check_id_takes_and_are_never_the_same() -> None:
 
 def test_a_tag_separates_what_would_hash_the_same() -> None:
     assert tagged_sha256("amana-a", b"bc") != tagged_sha256("amana-ab", b"c")
+
+
+@given(values)
+def test_the_canonical_form_is_that_of_an_independent_implementation(value: object) -> None:
+    assert canonical(value) == rfc8785.dumps(value)  # type: ignore[arg-type]

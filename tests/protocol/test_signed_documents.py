@@ -143,7 +143,7 @@ EVENT = check_submission(MADE.submission, Limits()).event("2026-11-23")
 def test_a_receipt_commits_to_everything_that_was_sent() -> None:
     receipt = verify_receipt(sign_receipt(CUSTODY, EVENT, bytes(32)), CUSTODY.public)
     assert receipt.event == EVENT
-    assert receipt.leaf == leaf(EVENT, bytes(32))
+    assert receipt.leaf == leaf(canonical(EVENT), bytes(32))
     for name in ("policy", "manifest", "account", "objects", "grants", "labels"):
         made = make_testimony({random_id(): READER.recipient}, files=[b"file"])
         parts = replace(MADE.submission, **{name: getattr(made.submission, name)})

@@ -5,19 +5,27 @@ It refuses what it cannot clean. It cannot remove what is said and shown, the no
 microphone, nor what an encoder writes into compressed audio and into formats older than H.264.
 """
 
+import codecs
 import errno
 import io
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import av
-import av.bitstream
 import av.logging
+import pillow_heif
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
 
 from amana.client.errors import Usage
@@ -72,6 +80,7 @@ class _Other:
 
 
 _Kind = _Photo | _Media | _Other
+_Track = VideoStream | AudioStream
 
 _JPEG = _Photo("image/jpeg", ".jpg", "JPEG")
 _PNG = _Photo("image/png", ".png", "PNG")
@@ -97,22 +106,22 @@ _FLAC = _sound("audio/flac", ".flac", "flac", "flac")
 _AAC = _sound("audio/aac", ".aac", "aac", "adts")
 _AMR = _sound("audio/amr", ".amr", "amr", "amr")
 
-_MAGIC: Final[tuple[tuple[int, bytes, _Kind], ...]] = (
-    (0, b"\xff\xd8\xff", _JPEG),
-    (0, b"\x89PNG\r\n\x1a\n", _PNG),
-    (8, b"WEBP", _WEBP),
-    (8, b"WAVE", _WAV),
-    (8, b"AVI ", _AVI),
-    (0, b"OggS", _OGG),
-    (0, b"fLaC", _FLAC),
-    (0, b"#!AMR", _AMR),
-    (0, b"%PDF-", _Other("application/pdf")),
-    (0, b"GIF8", _Other("image/gif")),
-    (0, b"II*\x00", _Other("image/tiff")),
-    (0, b"MM\x00*", _Other("image/tiff")),
-    (0, b"PK\x03\x04", _Other("application/zip")),
+_MAGIC: Final[tuple[tuple[_Kind, int, tuple[bytes, ...]], ...]] = (
+    (_JPEG, 0, (b"\xff\xd8\xff",)),
+    (_PNG, 0, (b"\x89PNG\r\n\x1a\n",)),
+    (_WEBP, 8, (b"WEBP",)),
+    (_WAV, 8, (b"WAVE",)),
+    (_AVI, 8, (b"AVI ",)),
+    (_OGG, 0, (b"OggS",)),
+    (_FLAC, 0, (b"fLaC",)),
+    (_AMR, 0, (b"#!AMR",)),
+    # QuickTime files older than "ftyp" begin with any of these boxes.
+    (_MOV, 4, (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
+    (_Other("application/pdf"), 0, (b"%PDF-",)),
+    (_Other("image/gif"), 0, (b"GIF8",)),
+    (_Other("image/tiff"), 0, (b"II*\x00", b"MM\x00*")),
+    (_Other("application/zip"), 0, (b"PK\x03\x04",)),
 )
-_QUICKTIME_BOXES: Final = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 _UNKNOWN: Final = _Other("application/octet-stream")
 
 # What a finished copy may say about itself: the fields that its format demands.
@@ -123,16 +132,20 @@ _PHOTO_FIELDS: Final = {
     "HEIF": {"bit_depth", "chroma", "primary", "tile_size", "nclx_profile"},
 }
 _MEDIA_FIELDS: Final = {"major_brand", "minor_version", "compatible_brands", "duration"}
-_MEDIA_VALUES: Final = {"Lavf", "und", "", "[0][0][0][0]"}
+_MEDIA_VALUES: Final = {"Lavf", "FFMP", "und", "", "[0][0][0][0]"}
 
+_ISO_OPTIONS: Final = {"empty_hdlr_name": "1", "write_tmcd": "0"}
 _MUXER_OPTIONS: Final = {
-    "mp4": {"empty_hdlr_name": "1", "write_tmcd": "0"},
+    "mp4": _ISO_OPTIONS,
+    "ipod": _ISO_OPTIONS,
+    "mov": _ISO_OPTIONS,
+    "3gp": _ISO_OPTIONS,
     "mp3": {"write_xing": "0", "id3v2_version": "0", "write_id3v1": "0"},
     "wav": {"rf64": "auto"},
 }
 # Units of a bitstream that carry free text or sensor data and that no picture needs:
-# SEI (ITU-T H.264 §7.4.1, H.265 §7.4.2.2), metadata and padding (AV1 §6.2.2).
-_FREE_UNITS: Final = {"h264": "6", "hevc": "39|40", "av1": "5|15"}
+# SEI (ITU-T H.264 §7.4.1, H.265 §7.4.2.2), metadata and padding (AV1 §6.2.2), user data (H.262).
+_FREE_UNITS: Final = {"h264": "6", "hevc": "39|40", "av1": "5|15", "mpeg2video": "178"}
 _EMPTY_XIPH_COMMENT: Final = {
     "vorbis": b"\x03vorbis" + bytes(8) + b"\x01",
     "theora": b"\x81theora" + bytes(8),
@@ -223,24 +236,22 @@ def _kind(reader: IO[bytes]) -> _Kind:
     tagged = head[:3] == b"ID3" and len(head) >= 10
     if tagged:
         # ID3v2.4 §3.1: the size is four bytes of seven bits, without the header of ten.
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0)))
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
         reader.seek(10 + size)
         head = reader.read(4096)
     if head[4:8] == b"ftyp":
         return _iso_kind(head)
-    if head[4:8] in _QUICKTIME_BOXES:
-        return _MOV
     if head[:4] == b"\x1aE\xdf\xa3":
         return _WEBM if b"webm" in head[:64] else _MKV
-    for offset, magic, kind in _MAGIC:
-        in_riff = offset == 0 or head[:4] in {b"RIFF", b"RF64"}
-        if in_riff and head[offset : offset + len(magic)] == magic:
+    for kind, at, magics in _MAGIC:
+        in_riff = at != 8 or head[:4] in {b"RIFF", b"RF64"}
+        if in_riff and any(head.startswith(magic, at) for magic in magics):
             return kind
     if len(head) >= 4 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return _AAC
-    if tagged or _is_mp3_frame(head):
-        return _MP3
-    return _text_or_unknown(head)
+    return _MP3 if tagged or _is_mp3_frame(head) else _text_or_unknown(head)
 
 
 def _iso_kind(head: bytes) -> _Kind:
@@ -358,7 +369,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if not profile or image.mode not in {"RGB", "RGBA", "CMYK"}:
         return image
     try:
-        return ImageCms.profileToProfile(
+        converted = ImageCms.profileToProfile(
             image,
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
@@ -366,6 +377,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         )
     except ImageCms.PyCMSError:
         return image
+    return converted or image
 
 
 def _bare(image: Image.Image) -> Image.Image:
@@ -377,10 +389,10 @@ def _bare(image: Image.Image) -> Image.Image:
 
 def _check_photo(writer: IO[bytes], name: str) -> None:
     """Open the finished copy and refuse it if it tells anything that its format does not demand."""
-    if name == "HEIF":
-        image = pillow_heif.open_heif(writer).to_pillow()
-    else:
-        image = Image.open(writer, formats=[name])
+    heic = name == "HEIF"
+    image = (
+        pillow_heif.open_heif(writer).to_pillow() if heic else Image.open(writer, formats=[name])
+    )
     told = {key for key, value in image.info.items() if value} - _PHOTO_FIELDS[name]
     segments = {marker for marker, _ in getattr(image, "applist", [])} - {"APP0"}
     if told or segments or image.getexif():
@@ -430,6 +442,8 @@ def _clean_media(reader: IO[bytes], writer: IO[bytes], kind: _Media, report: _Pr
         _remux(container, tracks, writer, kind.muxer, report)
         pictures = _has_pictures(tracks)
         count = len(tracks)
+    if kind.demuxer == "mov":
+        _blank_user_data(writer)
     writer.seek(0)
     _check_media(writer, kind, count)
     if pictures:
@@ -445,11 +459,134 @@ def _remux(
     report: _Progress,
 ) -> None:
     """Write the packets of `tracks` as they are into a new container, in constant memory."""
-    options = (
-        _MUXER_OPTIONS["mp4" if muxer in {"mov", "3gp", "ipod"} else muxer]
-        if (muxer in _MUXER_OPTIONS or muxer in {"mov", "3gp", "ipod"})
-        else {}
-    )
     output = av.open(
-        writer, "w", format=muxer, container_options={"fflags": "+bitexact", **options}
+        writer,
+        "w",
+        format=muxer,
+        # Without this, muxers add their version, random ids and the time.
+        container_options={"fflags": "+bitexact", **_MUXER_OPTIONS.get(muxer, {})},
     )
+    try:
+        copies = {stream.index: _Copy(stream, output) for stream in tracks}
+        for packet in container.demux(tracks):
+            copy = copies[packet.stream_index]
+            for bare in copy.bare(packet):
+                output.mux_one(bare)
+            report.advance(packet.size)
+        output.start_encoding()
+    finally:
+        output.close()
+
+
+class _Copy:
+    """One track on its way from a container to the next."""
+
+    def __init__(self, stream: _Track, output: OutputContainer) -> None:
+        codec = _codec(stream)
+        self._from = stream
+        # The template brings the parameters of the decoder, among them the rotation; no tags.
+        self._to = output.add_stream_from_template(stream, opaque=True)
+        self._edit = _without_segments if codec == "mjpeg" else bytes
+        context: Any = self._to.codec_context
+        self._filter = None
+        if codec in _FREE_UNITS:
+            without = f"filter_units=remove_types={_FREE_UNITS[codec]}"
+            self._filter = BitStreamFilterContext(without, stream, self._to)
+            # The filter brings the parameter sets into the form of a packet, but leaves all units in.
+            if context.extradata:
+                head = BitStreamFilterContext(without, codec).filter(Packet(context.extradata))
+                context.extradata = b"".join(bytes(packet) for packet in head)
+        # The muxer of Ogg writes this header itself.
+        if codec in _EMPTY_XIPH_COMMENT and output.format.name != "ogg":
+            context.extradata = _with_empty_comment(context.extradata or b"", codec)
+
+    def bare(self, packet: "Packet[Any]") -> "Iterator[Packet[Any]]":
+        """Yield packets of encoded bytes and their time alone; what rides along in FFmpeg stays behind."""
+        if self._filter is not None:
+            filtered = self._filter.filter(packet if packet.size else None)
+        else:
+            filtered = [packet] if packet.size else []
+        for item in filtered:
+            bare: Packet[Any] = Packet(self._edit(bytes(item)))
+            bare.time_base = self._from.time_base or item.time_base
+            bare.pts, bare.dts, bare.duration = item.pts, item.dts, item.duration
+            bare.is_keyframe = item.is_keyframe
+            # How many samples to leave out at the ends; without it sound would grow longer.
+            if item.has_sidedata("skip_samples"):
+                bare.set_sidedata(item.get_sidedata("skip_samples"))
+            bare.stream = self._to
+            yield bare
+
+
+def _with_empty_comment(extradata: bytes, codec: str) -> bytes:
+    """Empty the second of the three headers of Vorbis or Theora, which names the encoder and more.
+
+    The first two are laced: their sizes stand in front, each as a run of 255 and a rest (RFC 9559 §10.3.2).
+    """
+    if extradata[:1] != b"\x02":
+        raise CannotClean("The headers of the sound or video are damaged.")
+    at, sizes = 1, []
+    for _ in range(2):
+        size = 0
+        while extradata[at] == 0xFF:
+            size, at = size + 0xFF, at + 1
+        sizes.append(size + extradata[at])
+        at += 1
+    first = extradata[at : at + sizes[0]]
+    third = extradata[at + sum(sizes) :]
+    comment = _EMPTY_XIPH_COMMENT[codec]
+    full, rest = divmod(len(first), 0xFF)
+    lacing = b"\xff" * full + bytes((rest, len(comment)))
+    return b"\x02" + lacing + first + comment + third
+
+
+def _without_segments(frame: bytes) -> bytes:
+    """Drop comments and application segments but APP0 and APP14 from a JPEG frame (ITU-T T.81 §B)."""
+    kept, at = [frame[:2]], 2
+    while frame[at] == 0xFF and frame[at + 1] != 0xDA:
+        marker, end = frame[at + 1], at + 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+        if marker != 0xFE and (marker & 0xF0 != 0xE0 or marker in {0xE0, 0xEE}):
+            kept.append(frame[at:end])
+        at = end
+    return b"".join([*kept, frame[at:]])
+
+
+def _blank_user_data(writer: IO[bytes]) -> None:
+    """Blank the empty user data that the MP4 muxer writes all the same; "free" is void (ISO/IEC 14496-12)."""
+    end = writer.seek(0, os.SEEK_END)
+    for name, start, stop in _boxes(writer, 0, end):
+        if name == b"moov":
+            for inner, begin, finish in _boxes(writer, start, stop):
+                if inner in {b"udta", b"meta", b"uuid"}:
+                    writer.seek(begin - 4)
+                    writer.write(b"free" + bytes(finish - begin))
+
+
+def _boxes(file: IO[bytes], start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, beginning and end of the content of each box (ISO/IEC 14496-12 §4.2)."""
+    while start < end:
+        file.seek(start)
+        head = file.read(16)
+        size, content = int.from_bytes(head[:4], "big"), start + 8
+        if size == 1:
+            size, content = int.from_bytes(head[8:], "big"), start + 16
+        if size < content - start:
+            raise CannotClean("The copy of the sound or video is damaged and was not used.")
+        yield head[4:8], content, start + size
+        start += size
+
+
+def _check_media(writer: IO[bytes], kind: _Media, tracks: int) -> None:
+    """Open the finished copy and refuse it if it tells anything that its format does not demand."""
+    with _demuxing(writer, kind) as container:
+        fields = [container.metadata, *(stream.metadata for stream in container.streams)]
+        told = any(
+            key.lower() not in _MEDIA_FIELDS and value not in _MEDIA_VALUES
+            for field in fields
+            for key, value in field.items()
+        )
+        if told or container.chapters() or len(container.streams) != tracks:
+            raise CannotClean(
+                "The copy of the sound or video still held metadata and was not used."
+            )
+        _kept(container)

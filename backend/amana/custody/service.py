@@ -15,9 +15,10 @@ from amana.protocol.receipt import leaf
 def record(session: Session, event: dict[str, Any]) -> bytes:
     """Store `event` under a fresh key and return the key, with which it can later be proven."""
     key = os.urandom(32)
+    content = canonical(event)
     session.execute(
-        sa.insert(Event).values(
-            leaf=leaf(event, key), case=event.get("case"), event=canonical(event), key=key
+        sa.insert(Event.__table__).values(
+            leaf=leaf(content, key), case=event.get("case"), event=content, key=key
         )
     )
     return key

@@ -3,15 +3,17 @@
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from amana.api.services import Services
 from amana.directory import service as directory
-from amana.errors import AdmissionAsked, Conflict
+from amana.errors import AdmissionAsked, CaseDiffers, Conflict, Unprocessable
 from amana.intake import admission, service, uploads
-from amana.intake.models import ObjectState, Testimony
+from amana.intake.models import ObjectState
+from amana.intake.service import Known
 from amana.protocol.admission import AdmissionRefused, Notice, Proof, check_proof
+from amana.protocol.directory import Directory
 from amana.protocol.submission import CheckedSubmission, Submission, check_submission
 from amana.storage.blobs import Progress
 
@@ -46,14 +48,11 @@ def notice(services: Services) -> Notice:
 def take(services: Services, parts: Submission, proof: bytes | None) -> Announced:
     """Take a submission: new, or again with the same bytes; anything else about a known case is refused."""
     checked = check_submission(parts, services.config.limits)
-    if (answer := _again(services, checked)) is not None:
-        return answer
-    paid = _check_admission(services, checked, proof)
     try:
+        paid = _check_admission(services, checked, proof)
+        current = _directory_for(services, checked)
         with services.database.transaction() as session:
-            current = directory.current(session, services.caches)
-            service.check_against_directory(checked, current)
-            service.receive(
+            known = service.receive(
                 session,
                 checked,
                 directory=current.version,
@@ -62,9 +61,9 @@ def take(services: Services, parts: Submission, proof: bytes | None) -> Announce
                 upload_days=services.config.upload_days,
                 custody_log=services.secrets.custody_log,
             )
-            testimony = service.find(session, checked.case)
-            return Announced(_document(services, checked, testimony), new=True)
-    except Conflict:
+        return Announced(_document(services, checked, known), new=True)
+    except (AdmissionAsked, Unprocessable, Conflict):
+        # A repetition costs nothing and needs no price of today nor the directory of today.
         if (answer := _again(services, checked)) is not None:
             return answer
         raise
@@ -72,18 +71,35 @@ def take(services: Services, parts: Submission, proof: bytes | None) -> Announce
 
 def _again(services: Services, checked: CheckedSubmission) -> Announced | None:
     with services.database.reading() as session:
-        testimony = service.find(session, checked.case)
-        if testimony is None:
-            return None
-        service.repeat(testimony, checked.parts)
-        over = testimony.expires_on is not None and service.is_over(testimony, services.today())
-    if over:
+        known = service.known(session, checked.case)
+    if known is None:
+        return None
+    if known.digest != checked.parts.digest():
+        raise CaseDiffers
+    if known.expires_on is not None and known.expires_on < services.today():
         with services.database.transaction() as session:
             testimony = service.find(session, checked.case, lock=True)
             if testimony is None:
                 return None
             service.revive(testimony, services.today(), services.config.upload_days)
-    return Announced(_document(services, checked, testimony), new=False)
+            known = replace(known, expires_on=testimony.expires_on)
+    return Announced(_document(services, checked, known), new=False)
+
+
+def _directory_for(services: Services, checked: CheckedSubmission) -> Directory:
+    """Check a submission against the directory, first as this process last saw it, then as it is now."""
+    seen: Directory | None = services.caches.get("directory")
+    if seen is not None:
+        try:
+            service.check_against_directory(checked, seen)
+            return seen
+        except Unprocessable:
+            pass
+    with services.database.reading() as session:
+        now = directory.current(session, services.caches)
+    services.caches["directory"] = now
+    service.check_against_directory(checked, now)
+    return now
 
 
 def _check_admission(services: Services, checked: CheckedSubmission, proof: bytes | None) -> int:
@@ -98,12 +114,8 @@ def _check_admission(services: Services, checked: CheckedSubmission, proof: byte
         raise AdmissionAsked(error.title, slug=error.slug, notice=asked.document()) from None
 
 
-def _document(
-    services: Services, checked: CheckedSubmission, testimony: Testimony | None
-) -> dict[str, Any]:
-    receipt = testimony.receipt if testimony is not None else None
-    expires_on = testimony.expires_on if testimony is not None else None
-    secrets, case = services.secrets, checked.case
+def _document(services: Services, checked: CheckedSubmission, known: Known) -> dict[str, Any]:
+    secrets, case, receipt = services.secrets, checked.case, known.receipt
 
     def address(target: int | str) -> str:
         return f"/v1/uploads/{uploads.capability(secrets, case, target)}"
@@ -116,7 +128,7 @@ def _document(
             if receipt is None
         ],
         "completion": None if receipt else f"{address(uploads.WHOLE_CASE)}/completion",
-        "expires_on": expires_on.isoformat() if expires_on else None,
+        "expires_on": known.expires_on.isoformat() if known.expires_on else None,
         "receipt": json.loads(receipt) if receipt else None,
     }
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from amana.custody import service as custody
-from amana.errors import CaseDiffers, CaseIncomplete, Conflict, NotFound, Unprocessable, UploadGone
+from amana.errors import CaseIncomplete, Conflict, NotFound, Unprocessable, UploadGone
 from amana.intake.models import Grant, ObjectState, ServerProcess, State, Testimony, UploadedObject
 from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory, eligible
@@ -20,6 +20,22 @@ from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import CheckedSubmission, Limits, Submission, check_submission
 from amana.storage.blobs import Progress
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a repeated submission is told, read without loading the testimony's parts."""
+
+    digest: bytes
+    receipt: str | None
+    expires_on: date | None
+
+
+def known(session: Session, case: str) -> Known | None:
+    """Return what is needed to answer a submission of a case that is already here."""
+    query = sa.select(Testimony.digest, Testimony.receipt, Testimony.expires_on)
+    row = session.execute(query.where(Testimony.case == case)).one_or_none()
+    return None if row is None else Known(row.digest, row.receipt, row.expires_on)
 
 
 def find(session: Session, case: str, *, lock: bool = False) -> Testimony | None:
@@ -60,12 +76,6 @@ def check_against_directory(checked: CheckedSubmission, directory: Directory) ->
             )
 
 
-def repeat(testimony: Testimony, parts: Submission) -> None:
-    """Check that a case which is already here comes with the same bytes again."""
-    if testimony.digest != parts.digest():
-        raise CaseDiffers
-
-
 def receive(
     session: Session,
     checked: CheckedSubmission,
@@ -75,15 +85,20 @@ def receive(
     today: date,
     upload_days: int,
     custody_log: SigningKey,
-) -> None:
+) -> Known:
     """Store a new testimony; when nothing is left to upload it is received and its receipt made."""
     parts, policy = checked.parts, checked.policy
     complete = not checked.objects
     receipt = _receipt(session, checked, today, custody_log) if complete else None
     received_on = today if complete else None
+    known = Known(
+        digest=parts.digest(),
+        receipt=receipt,
+        expires_on=None if complete else today + timedelta(days=upload_days),
+    )
     try:
         session.execute(
-            sa.insert(Testimony).values(
+            sa.insert(Testimony.__table__).values(
                 case=checked.case,
                 state=State.RECEIVED if complete else State.ARRIVING,
                 desk=policy.desk,
@@ -91,7 +106,7 @@ def receive(
                 flags=",".join(policy.flags),
                 control=policy.control,
                 directory=directory,
-                digest=parts.digest(),
+                digest=known.digest,
                 paid=paid,
                 policy=parts.policy,
                 labels=parts.labels,
@@ -101,16 +116,16 @@ def receive(
                 object_count=len(checked.objects) + bool(parts.account),
                 size=checked.declared_bytes + len(parts.account),
                 announced_on=today,
-                expires_on=None if complete else today + timedelta(days=upload_days),
+                expires_on=known.expires_on,
                 received_on=received_on,
-                receipt=receipt,
+                receipt=known.receipt,
             )
         )
     except IntegrityError:
         # Two requests with one case at once: the other one won, and this one is told on its retry.
         raise Conflict("This case or its control key is already here.", slug="case-known") from None
     session.execute(
-        sa.insert(Grant),
+        sa.insert(Grant.__table__),
         [
             {
                 "case": checked.case,
@@ -125,7 +140,7 @@ def receive(
     )
     if checked.objects:
         session.execute(
-            sa.insert(UploadedObject),
+            sa.insert(UploadedObject.__table__),
             [
                 {
                     "case": checked.case,
@@ -140,6 +155,7 @@ def receive(
                 for item in checked.objects
             ],
         )
+    return known
 
 
 def revive(testimony: Testimony, today: date, upload_days: int) -> None:

@@ -40,9 +40,9 @@ class Receipt:
     leaf: bytes
 
 
-def leaf(event: dict[str, Any], key: bytes) -> bytes:
-    """Return the commitment to an event: HMAC-SHA256(key, canonical event), 32 bytes."""
-    return hmac.digest(key, canonical(event), "sha256")
+def leaf(event: bytes, key: bytes) -> bytes:
+    """Return the commitment to a canonical event: HMAC-SHA256(key, event), 32 bytes."""
+    return hmac.digest(key, event, "sha256")
 
 
 def sign_receipt(custody: SigningKey, event: dict[str, Any], key: bytes) -> dict[str, Any]:
@@ -71,5 +71,5 @@ def verify_receipt(document: object, custody_log_key: str) -> Receipt:
         case=fields["case"],
         received_on=fields["received_on"],
         event=event,
-        leaf=leaf(event, unb64(fields["key"], 32)),
+        leaf=leaf(canonical(event), unb64(fields["key"], 32)),
     )

@@ -231,7 +231,10 @@ def _partial(path: Path) -> Path:
 
 
 def _open_alone(path: Path, flags: int) -> int:
-    """Open a file that nobody else writes; a writer that dies gives it up. Raises FileNotFoundError when it was just renamed."""
+    """Open a file as its only writer, until it is closed or its writer dies.
+
+    Raises FileNotFoundError when it is not there, or was given another name meanwhile.
+    """
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Files are made here with a canary planted wherever their formats have room, and cleaned."""
+
+import io
+import json
+import logging
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import pillow_heif
+import pytest
+from av.stream import Disposition
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageChops, ImageCms, ImageStat
+from PIL.PngImagePlugin import PngInfo
+
+from amana.client.cleaning import CannotClean, clean, sniff_mime
+
+CANARY = "Zk7Canary"
+RAW = CANARY.encode()
+TIME = "2019-03-03T03:03:03Z"
+TAGS = {
+    "title": CANARY,
+    "artist": CANARY,
+    "comment": CANARY,
+    "location": f"+33.5138+036.2765/{CANARY}",
+    "creation_time": TIME,
+    "encoder": CANARY,
+    "com.apple.quicktime.make": CANARY,
+    "com.apple.quicktime.location.ISO6709": f"+33.5138+036.2765/{CANARY}",
+}
+XMP = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a>{CANARY}</a></x:xmpmeta>'.encode()
+LEFT, RIGHT = (200, 30, 30), (30, 30, 200)
+
+
+# Photographs with everything in them
+
+
+def picture(mode: str = "RGB") -> Image.Image:
+    """A soft gradient of 96 x 64 pixels, its left half red, its right half blue."""
+    image = Image.new("RGB", (96, 64), RIGHT)
+    image.paste(LEFT, (0, 0, 48, 64))
+    return image.convert(mode)
+
+
+def exif(orientation: int = 1) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x010F] = tags[0x0110] = tags[0x013B] = CANARY
+    tags[0x0132] = "2019:03:03 03:03:03"
+    tags[0x0112] = orientation
+    tags.get_ifd(0x8769).update({0x927C: RAW * 4, 0x9003: "2019:03:03 03:03:03"})
+    tags.get_ifd(0x8825).update({1: "N", 2: (33.0, 30.0, 49.0), 3: "E", 4: (36.0, 16.0, 35.0)})
+    return tags
+
+
+def profile() -> bytes:
+    """A colour profile whose red is green and whose green is red."""
+    data = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = data.replace(b"rXYZ", b"____", 1).replace(b"gXYZ", b"rXYZ", 1)
+    return data.replace(b"____", b"gXYZ", 1)
+
+
+def jpeg(path: Path, *, orientation: int = 1, icc: bytes | None = None, **more: Any) -> None:
+    out = io.BytesIO()
+    picture(more.pop("mode", "RGB")).save(
+        out,
+        "JPEG",
+        quality=88,
+        exif=exif(orientation),
+        xmp=XMP,
+        comment=RAW,
+        icc_profile=icc,
+        **more,
+    )
+    iptc = b"Photoshop 3.0\x008BIM\x04\x04\x00\x00\x00\x00\x00\x0e\x1c\x02\x5a\x00\x09" + RAW
+    segment = b"\xff\xed" + struct.pack(">H", len(iptc) + 2) + iptc
+    data = out.getvalue()
+    # Phones append the film of a "motion photo" to the picture.
+    path.write_bytes(data[:2] + segment + data[2:] + b"MotionPhoto_Data" + RAW)
+
+
+def mpo(path: Path) -> None:
+    second = Image.new("RGB", (96, 64), (0, 255, 0))
+    picture().save(path, "MPO", save_all=True, append_images=[second], exif=exif())
+
+
+def png(path: Path, mode: str = "RGB") -> None:
+    text = PngInfo()
+    text.add_text("Author", CANARY)
+    text.add_itxt("Comment", CANARY, zip=False)
+    text.add(b"tIME", struct.pack(">HBBBBB", 2019, 3, 3, 3, 3, 3))
+    text.add(b"prVt", RAW)
+    picture(mode).save(path, "PNG", pnginfo=text, exif=exif(), dpi=(300, 300))
+    path.write_bytes(path.read_bytes() + RAW)
+
+
+def webp(path: Path, *, lossless: bool = False) -> None:
+    picture().save(path, "WEBP", lossless=lossless, quality=90, exif=exif(), xmp=XMP)
+
+
+def heic(path: Path) -> None:
+    pillow_heif.from_pillow(picture()).save(path, quality=90, exif=exif().tobytes(), xmp=XMP)
+
+
+PHOTOS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "jpeg": ("image/jpeg", jpeg),
+    "jpeg-grey": ("image/jpeg", lambda path: jpeg(path, mode="L")),
+    "jpeg-cmyk": ("image/jpeg", lambda path: jpeg(path, mode="CMYK")),
+    "mpo": ("image/jpeg", mpo),
+    "png": ("image/png", png),
+    "png-palette": ("image/png", lambda path: png(path, "P")),
+    "png-alpha": ("image/png", lambda path: png(path, "RGBA")),
+    "png-16": ("image/png", lambda path: png(path, "I;16")),
+    "webp": ("image/webp", webp),
+    "webp-lossless": ("image/webp", lambda path: webp(path, lossless=True)),
+    "heic": ("image/heic", heic),
+}
+
+
+# Sound and video with everything in them
+
+
+def film(
+    path: Path,
+    muxer: str,
+    video: str | None = None,
+    audio: str | None = None,
+    *,
+    extras: str = "",
+    **options: str,
+) -> None:
+    """Make a second of sound and moving pictures; `extras` of cover, chapters, words, attachment."""
+    with av.open(str(path), "w", format=muxer, container_options=options) as container:
+        container.metadata.update(TAGS)
+        streams: list[Any] = []
+        if video:
+            streams.append(container.add_stream(video, rate=25))
+            streams[-1].width, streams[-1].height = 176, 144
+            streams[-1].pix_fmt = "yuvj420p" if video == "mjpeg" else "yuv420p"
+        if audio:
+            rate = 8000 if audio == "libopencore_amrnb" else 48000
+            streams.append(container.add_stream(audio, rate=rate))
+            streams[-1].layout = "mono"
+        for stream in streams:
+            stream.metadata.update({"handler_name": CANARY, "language": "ara", "title": CANARY})
+        if "cover" in extras:
+            cover = container.add_stream("mjpeg", rate=1)
+            cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
+            cover.disposition = Disposition.attached_pic
+        if "words" in extras:
+            words = container.add_mux_stream("mov_text" if muxer in {"mp4", "mov"} else "subrip")
+        if "attachment" in extras:
+            container.add_attachment(CANARY, "text/plain", RAW)
+        if "chapters" in extras:
+            chapter = {"id": 1, "start": 0, "end": 900, "time_base": av.time_base_of_chapters}
+            container.set_chapters([chapter])
+        for stream in streams:
+            for frame in frames(stream):
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def frames(stream: Any) -> Iterator[Any]:
+    if stream.type == "video":
+        for index in range(25):
+            frame = av.VideoFrame(176, 144, stream.pix_fmt)
+            for plane in frame.planes:
+                row = bytes((index * 5 + x) % 200 + 20 for x in range(plane.line_size))
+                plane.update(row * plane.height)
+            frame.pts = index
+            yield frame
