@@ -13,7 +13,6 @@ def _run(connection) -> None:
     context.configure(
         connection=connection,
         target_metadata=target_metadata,
-        render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=False,
     )
     with context.begin_transaction():

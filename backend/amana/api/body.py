@@ -55,8 +55,8 @@ class Body:
 
     def _source(self) -> Iterator[memoryview]:
         stream = self._environ["wsgi.input"]
-        reader = getattr(stream, "reader", None)
-        unreader = getattr(reader, "unreader", None)
+        reader: Any = getattr(stream, "reader", None)
+        unreader: Any = getattr(reader, "unreader", None)
         if self._socket is None or reader is None or not hasattr(unreader, "take_buffered"):
             yield from self._from_stream(stream)
             return

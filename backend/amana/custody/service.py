@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from amana.custody.models import Event
 from amana.protocol.encoding import canonical
 from amana.protocol.receipt import leaf
+from amana.storage.database import table_of
 
 
 def record(session: Session, event: dict[str, Any]) -> bytes:
@@ -17,7 +18,7 @@ def record(session: Session, event: dict[str, Any]) -> bytes:
     key = os.urandom(32)
     content = canonical(event)
     session.execute(
-        sa.insert(Event.__table__).values(
+        sa.insert(table_of(Event)).values(
             leaf=leaf(content, key), case=event.get("case"), event=content, key=key
         )
     )

@@ -86,7 +86,7 @@ class Grant(Base):
     desk: Mapped[str] = mapped_column(sa.String(32))
     received_on: Mapped[date | None]
 
-    __table_args__ = (sa.Index("ix_grants_queue", "reader", sa.text("received_on DESC"), "case"),)
+    __table_args__ = (sa.Index("ix_grants_queue", "reader", "received_on", "case"),)
 
 
 class UploadedObject(Base):

@@ -20,6 +20,7 @@ from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import CheckedSubmission, Limits, Submission, check_submission
 from amana.storage.blobs import Progress
+from amana.storage.database import table_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def receive(
     )
     try:
         session.execute(
-            sa.insert(Testimony.__table__).values(
+            sa.insert(table_of(Testimony)).values(
                 case=checked.case,
                 state=State.RECEIVED if complete else State.ARRIVING,
                 desk=policy.desk,
@@ -125,7 +126,7 @@ def receive(
         # Two requests with one case at once: the other one won, and this one is told on its retry.
         raise Conflict("This case or its control key is already here.", slug="case-known") from None
     session.execute(
-        sa.insert(Grant.__table__),
+        sa.insert(table_of(Grant)),
         [
             {
                 "case": checked.case,
@@ -140,7 +141,7 @@ def receive(
     )
     if checked.objects:
         session.execute(
-            sa.insert(UploadedObject.__table__),
+            sa.insert(table_of(UploadedObject)),
             [
                 {
                     "case": checked.case,

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The desk's surface: the queue, openings, and sealed bytes under them."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Response, request
+from flask_smorest import Blueprint
+
+from amana.access.doors import actor, staff_must_sign_in
+from amana.api.problems import MEDIA_TYPE, Problem
+from amana.api.services import services
+from amana.directory import service as directory
+from amana.errors import NotFound
+from amana.protocol.action import parse_action
+from amana.protocol.encoding import b64, sha256_hex
+from amana.review import service
+from amana.review.ranges import RangeNotSatisfiable, parse_range
+from amana.review.schemas import CaseOut, GrantsOut, OpeningIn, OpeningOut, QueueIn, QueueOut
+
+cases = Blueprint("cases", __name__, description="Cases, openings, and sealed bytes under them.")
+cases.before_request(staff_must_sign_in)
+
+
+def problems(*statuses: int) -> Any:
+    """Document the problems that a view answers with, and that it needs a token."""
+
+    def decorate(view: Any) -> Any:
+        for status in reversed((401, *statuses)):
+            view = cases.alt_response(status, schema=Problem, content_type=MEDIA_TYPE)(view)
+        return cases.doc(security=[{"bearer": []}])(view)
+
+    return decorate
+
+
+@cases.get("/v1/cases")
+@cases.arguments(QueueIn, location="query")
+@cases.response(200, QueueOut)
+@problems(403)
+def queue(fields: dict[str, Any]) -> dict[str, Any]:
+    """List the cases that were sealed to you, newest first."""
+    with services().database.reading() as session:
+        page, following = service.queue(
+            session,
+            actor(),
+            desk=fields.get("desk"),
+            state=fields.get("state"),
+            cursor=fields.get("cursor"),
+            limit=fields["limit"],
+        )
+    return {"cases": page, "next": following}
+
+
+@cases.get("/v1/cases/<case>")
+@cases.response(200, CaseOut)
+@problems(404)
+def describe(case: str) -> dict[str, Any]:
+    """Tell what may be known of a case without opening it."""
+    with services().database.reading() as session:
+        testimony = service.case_of(session, actor(), case)
+        uploads = service.objects_of(session, case)
+    inline = testimony.account
+    return {
+        "case": testimony.case,
+        "desk": testimony.desk,
+        "state": testimony.state,
+        "received_on": testimony.received_on,
+        "policy": b64(testimony.policy),
+        "receipt": json.loads(testimony.receipt or "{}"),
+        "objects": [
+            *(
+                [{"i": 0, "size": len(inline), "sealed_sha256": sha256_hex(inline)}]
+                if inline
+                else []
+            ),
+            *({"i": x.n, "size": x.size, "sealed_sha256": x.sealed_sha256} for x in uploads),
+        ],
+    }
+
+
+@cases.post("/v1/cases/<case>/openings")
+@cases.arguments(OpeningIn)
+@cases.response(201, OpeningOut)
+@problems(403, 404, 409, 422)
+def open_case(fields: dict[str, Any], case: str) -> dict[str, Any]:
+    """Open a case with a signed action; this is recorded."""
+    given = services()
+    action = parse_action(fields["action"])
+    with given.database.transaction() as session:
+        try:
+            signed_under = directory.at(session, action.directory, given.caches)
+        except NotFound:
+            raise service.ActionRefused from None
+        until = service.open_case(session, actor(), case, action, signed_under, given.clock())
+    return {"opening": action.nonce, "valid_until": until}
+
+
+@cases.get("/v1/cases/<case>/grants")
+@cases.response(200, GrantsOut)
+@problems(403, 404)
+def grants(case: str) -> dict[str, Any]:
+    """Give your own grant of an opened case."""
+    given = services()
+    with given.database.reading() as session:
+        service.opened(session, actor(), case, given.clock())
+        grant = service.grant_of(session, actor(), case)
+    if grant is None:
+        return {"grants": []}
+    sealed = {"reader": grant.reader, "intake_key": grant.intake_key, "grant": b64(grant.sealed)}
+    return {"grants": [sealed]}
+
+
+@cases.get("/v1/cases/<case>/manifest")
+@cases.response(200, content_type="application/octet-stream")
+@problems(403, 404)
+def manifest(case: str) -> Response:
+    """Give the sealed manifest of an opened case."""
+    given = services()
+    with given.database.reading() as session:
+        testimony = service.opened(session, actor(), case, given.clock())
+    return Response(testimony.manifest, content_type="application/octet-stream")
+
+
+@cases.get("/v1/cases/<case>/objects/<int:n>")
+@cases.response(200, content_type="application/octet-stream")
+@cases.alt_response(206, description="The range that was asked for.")
+@problems(403, 404, 416)
+def sealed_object(case: str, n: int) -> Response:
+    """Give a sealed object of an opened case, or a range of it."""
+    given = services()
+    with given.database.reading() as session:
+        testimony = service.opened(session, actor(), case, given.clock())
+        stored = service.stored_object(session, testimony, n)
+    try:
+        wanted = parse_range(request.headers.get("Range"), stored.size)
+    except RangeNotSatisfiable:
+        raise service.RangeRefused(headers={"Content-Range": f"bytes */{stored.size}"}) from None
+    start, end = wanted or (0, stored.size)
+    body: Iterator[bytes] | bytes = (
+        given.blobs.read(stored.key, start, end - start)
+        if stored.inline is None
+        else stored.inline[start:end]
+    )
+    response = Response(body, 206 if wanted else 200, content_type="application/octet-stream")
+    response.headers["Content-Length"] = str(end - start)
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["Content-Disposition"] = "attachment"
+    if wanted:
+        response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
+    return response
