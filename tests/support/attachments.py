@@ -223,8 +223,12 @@ def mp4(path: Path) -> None:
 
 def mp4_with_places(path: Path) -> None:
     """A track of sensor data beside the pictures, as action cameras and phones write it."""
-    film(path, "mp4", "libx264", "aac", extras=frozenset({"words"}))
+    film(path, "mp4", "libx264", "aac", extras=frozenset({"words", "cover"}))
     path.write_bytes(path.read_bytes().replace(b"tx3g", b"gpmd").replace(b"sbtl", b"meta"))
+
+
+def m4a(path: Path) -> None:
+    film(path, "mp4", None, "aac", extras=frozenset({"cover"}), brand="M4A ")
 
 
 def mp3(path: Path) -> None:
@@ -244,7 +248,7 @@ MEDIA: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mp4": ("video/mp4", mp4),
     "mp4-places": ("video/mp4", mp4_with_places),
     "mp4-av1": ("video/mp4", lambda path: film(path, "mp4", "libsvtav1")),
-    "m4a": ("audio/mp4", lambda path: film(path, "ipod", None, "aac")),
+    "m4a": ("audio/mp4", m4a),
     "mov": ("video/quicktime", lambda path: film(path, "mov", "libx264", "pcm_s16le")),
     "mov-hevc": ("video/quicktime", lambda path: film(path, "mov", "libx265", "aac")),
     "3gp": ("video/3gpp", lambda path: film(path, "3gp", "h263", "libopencore_amrnb")),

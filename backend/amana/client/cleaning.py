@@ -375,7 +375,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
             ImageCms.createProfile("sRGB"),
             outputMode="RGB" if image.mode == "CMYK" else image.mode,
         )
-    except ImageCms.PyCMSError:
+    except (ImageCms.PyCMSError, OSError):
         return image
     return converted or image
 
@@ -486,7 +486,7 @@ class _Copy:
         self._from = stream
         # The template brings the parameters of the decoder, among them the rotation; no tags.
         self._to = output.add_stream_from_template(stream, opaque=True)
-        self._edit = _without_segments if codec == "mjpeg" else bytes
+        self._edit = _EDITS.get(codec, bytes)
         context: Any = self._to.codec_context
         self._filter = None
         if codec in _FREE_UNITS:
@@ -549,6 +549,42 @@ def _without_segments(frame: bytes) -> bytes:
             kept.append(frame[at:end])
         at = end
     return b"".join([*kept, frame[at:]])
+
+
+def _whole_flac_frame(frame: bytes) -> bytes:
+    """Refuse bytes that follow a FLAC frame, which has no length but a sum at its end (RFC 9639 §9.3)."""
+    rest = 0
+    for byte in frame:
+        rest = (rest << 8 & 0xFFFF) ^ _CRC16[rest >> 8 ^ byte]
+    if rest:
+        raise CannotClean("The file holds something besides sound and cannot be cleaned.")
+    return frame
+
+
+def _crc16(byte: int) -> int:
+    rest = byte << 8
+    for _ in range(8):
+        rest = rest << 1 ^ (0x8005 if rest & 0x8000 else 0)
+    return rest & 0xFFFF
+
+
+_CRC16: Final = tuple(map(_crc16, range(256)))
+
+
+def _amr_frame(frame: bytes) -> bytes:
+    """Refuse what is no AMR frame: these bits of its first byte are zero (RFC 4867 §5.3)."""
+    if frame[0] & 0x83:
+        raise CannotClean("The file holds something besides sound and cannot be cleaned.")
+    return frame
+
+
+# What a demuxer takes for encoded sound or pictures and might be something else.
+_EDITS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "mjpeg": _without_segments,
+    "flac": _whole_flac_frame,
+    "amr_nb": _amr_frame,
+    "amr_wb": _amr_frame,
+}
 
 
 def _blank_user_data(writer: IO[bytes]) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
+import socksio
 
 from amana.client.errors import NetworkFailed, NotVerified, Refused, Usage
 
@@ -61,11 +62,11 @@ class Answer:
 
     def refusal(self) -> Refused:
         """Return the problem that the server named (RFC 9457), made safe for a terminal."""
-        return Refused(self._title(), slug=self._slug())
+        return Refused(self._title(), slug=self.slug)
 
     def busy(self) -> Busy:
         """Return the same as a reason to come back later."""
-        return Busy(self._title(), slug=self._slug(), retry_after_seconds=self.retry_after_seconds)
+        return Busy(self._title(), slug=self.slug, retry_after_seconds=self.retry_after_seconds)
 
     @property
     def retry_after_seconds(self) -> float:
@@ -80,7 +81,9 @@ class Answer:
         except NotVerified:
             return {}
 
-    def _slug(self) -> str:
+    @property
+    def slug(self) -> str:
+        """The problem's slug, or one made of the status."""
         slug = self._problem().get("type")
         return slug if isinstance(slug, str) and _SLUG.fullmatch(slug) else f"http-{self.status}"
 
@@ -178,9 +181,7 @@ class Transport:
             ) as response:
                 body = _read(response, limit, write)
                 answer = Answer(response.status_code, response.headers, body)
-        except httpx2.HTTPError as error:
-            raise _failure(error) from None
-        except (AssertionError, OSError, EOFError) as error:
+        except (httpx2.HTTPError, socksio.SOCKSError, AssertionError) as error:
             raise _failure(error) from None
         finally:
             # A server that was never asked for cookies must not find any of its own.
@@ -278,7 +279,8 @@ def _failure(error: BaseException) -> NetworkFailed | NotVerified:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return NotVerified("The server's certificate does not verify.", slug="bad-certificate")
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx2.ProxyError | AssertionError):
+    # The SOCKS part of the library asserts what a proxy answers.
+    if isinstance(error, httpx2.ProxyError | socksio.SOCKSError | AssertionError):
         return NetworkFailed("The proxy does not connect to the server.", slug="proxy")
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         return NetworkFailed("The server cannot be reached.")

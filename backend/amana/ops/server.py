@@ -2,7 +2,7 @@
 """Run the application under gunicorn: threads that may each wait for a slow witness, and a log without addresses."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Flask
@@ -10,9 +10,6 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from amana.logs import configure_logs, log_event
-
-HOUSEKEEPING_SECONDS = 3600.0
-
 
 class QuietLogger(Logger):  # type: ignore[misc]
     """gunicorn's own log, reduced to the fact that something happened.
@@ -41,6 +38,23 @@ class QuietLogger(Logger):  # type: ignore[misc]
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Log no access at all."""
+
+
+def closing_when_asked(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """Let a response that says `Connection: close` close; gunicorn drops the header and keeps the connection.
+
+    A refused body lies unread in the connection; its sender must not be told that it can go on.
+    """
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            if ("Connection", "close") in headers:
+                start_response.__self__.force_close()
+            return start_response(status, headers, exc_info)
+
+        return app(environ, start)
+
+    return wrapped
 
 
 class Server(BaseApplication):  # type: ignore[misc]
@@ -84,4 +98,6 @@ class Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         # In the worker, after the fork: every process opens its own connections.
         configure_logs()
-        return self._make_app()
+        app = self._make_app()
+        app.wsgi_app = closing_when_asked(app.wsgi_app)  # type: ignore[method-assign]
+        return app
