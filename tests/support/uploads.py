@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from amana.client.directory import fetch_directory
+from amana.client.directory import VerifiedDirectory, fetch_directory
 from amana.protocol.admission import Notice, pay
-from amana.protocol.directory import Directory
 from tests.support.testimonies import Made, make_testimony
 
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -24,20 +23,22 @@ class Client:
         self.url = url
         self.objects = objects
         self.http = httpx2.Client(base_url=url, timeout=30)
-        self.directory = self._directory(root)
+        found = self._directory(root)
+        self.directory, self.pins = found.directory, found.pins
 
-    def _directory(self, root: Path) -> Directory:
+    def _directory(self, root: Path) -> VerifiedDirectory:
         def get(path: str) -> bytes | None:
             response = self.http.get(f"/v1/directory/{path}")
             return response.content if response.status_code == 200 else None
 
-        return fetch_directory(get, root.read_bytes(), None).directory
+        return fetch_directory(get, root.read_bytes(), None)
 
     def testimony(self, desk: str = "chemical", **options: Any) -> Made:
         """Seal a testimony for the readers of a desk."""
         text = self.directory.consent_texts[0]
+        listed = self.directory.readers.get(desk, ())
         defaults = {
-            "readers": {one.id: one.intake_key for one in self.directory.readers_of(desk)},
+            "readers": {one.id: one.intake_key for one in listed},
             "desk": desk,
             "directory": self.directory.version,
             "deployment": self.directory.deployment,

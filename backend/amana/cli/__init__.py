@@ -1,51 +1,62 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The commands, thin over client and services. A witness's command loads no server code, and the other way round."""
+"""The command `amana`: each group is loaded when it is called, so that a witness's command never loads a server."""
 
-import importlib
-import sys
+from importlib import import_module
+from typing import Any
 
 import click
 
 from amana.client.errors import ClientError
+from amana.protocol.errors import ProtocolError
 
-_COMMANDS = {
-    "demo": ("amana.cli.server", "demo"),
-    "directory": ("amana.cli.directory", "directory"),
-    "doctor": ("amana.cli.server", "doctor"),
-    "maintain": ("amana.cli.server", "maintain"),
-    "migrate": ("amana.cli.server", "migrate_command"),
-    "officer": ("amana.cli.officer", "officer"),
-    "reviewer": ("amana.cli.reviewer", "reviewer"),
-    "serve": ("amana.cli.server", "serve"),
-    "verify": ("amana.cli.verify", "verify"),
-    "witness": ("amana.cli.witness", "witness"),
+INTERRUPTED = 130
+NOT_VERIFIED = 3
+
+COMMANDS = {
+    "serve": "amana.cli.server:serve",
+    "demo": "amana.cli.server:demo",
+    "migrate": "amana.cli.server:migrate_command",
+    "maintain": "amana.cli.server:maintain",
+    "doctor": "amana.cli.server:doctor",
+    "officer": "amana.cli.officer:officer",
+    "directory": "amana.cli.directory:directory",
+    "reviewer": "amana.cli.reviewer:reviewer",
+    "witness": "amana.cli.witness:witness",
+    "verify": "amana.cli.verify:verify",
 }
 
 
-class _Lazy(click.Group):
-    """A group whose commands are imported when they are called."""
+class LazyGroup(click.Group):
+    """A group that imports a command when it is asked for, and ends with the status that a failure has."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return sorted(_COMMANDS)
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
             return None
-        module, attribute = _COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ClientError as error:
+            click.echo(f"{error.slug}: {error.title}", err=True)
+            ctx.exit(error.exit_status)
+        except ProtocolError as error:
+            click.echo(f"{error.slug}: {error.title}", err=True)
+            ctx.exit(NOT_VERIFIED)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="amana")
-def amana() -> None:
-    """Testimony, sealed on the witness's device and brought to vetted reviewers."""
-
-
 def main() -> None:
-    """Run a command; a failure of the client ends with its exit status and one line on standard error."""
-    try:
-        amana(prog_name="amana")
-    except ClientError as error:
-        click.echo(f"{error.slug}: {error.title}", err=True)
-        sys.exit(error.exit_status)
+    """Take sealed testimony of survivors and witnesses, and bring it to vetted reviewers.
+
+    Exit status: 0 done; 1 refused by the server; 2 wrong usage; 3 what was received does not
+    verify; 4 the network failed, and what was sent so far is kept.
+    """

@@ -5,7 +5,7 @@ Every step may be repeated, so it does not matter where the last attempt ended.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
@@ -160,19 +160,27 @@ class Delivery:
 
     def _upload(self, item: DeclaredObject, advance: Advance) -> None:
         """Send an object from wherever the server has it, for as long as that number grows."""
-        failures, furthest = 0, -1
+        failures, furthest, shown = 0, -1, 0
+        offset: int | None = None
+
+        def show(done: int) -> None:
+            nonlocal shown
+            advance(max(0, done - shown))
+            shown = max(shown, done)
+
         while True:
             try:
-                offset = self._offset(item)
-                if offset > furthest:
-                    failures = 0
-                    advance(offset - max(furthest, 0))
-                    furthest = offset
+                if offset is None:
+                    offset = self._offset(item)
+                show(offset)
                 self._arrived[item.i] = offset
+                if offset > furthest:
+                    failures, furthest = 0, offset
                 if offset == item.size:
                     return
-                self._append(item, offset)
+                offset = self._append(item, offset, show)
             except NetworkFailed as failure:
+                offset = None
                 failures += 1
                 self._patience.wait(failures, failure)
 
@@ -182,12 +190,10 @@ class Delivery:
             raise _Gone
         if answer.status != 200:
             raise answer.busy() if answer.status == 409 else answer.refusal()
-        text = answer.headers.get("upload-offset", "")
-        if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= item.size):
-            raise NotVerified("The server's answer is not what was asked for.", slug="bad-answer")
-        return int(text)
+        return _told_offset(answer, item)
 
-    def _append(self, item: DeclaredObject, offset: int) -> None:
+    def _append(self, item: DeclaredObject, offset: int, show: Callable[[int], None]) -> int:
+        """Send the rest of an object and return the offset after it."""
         headers = {
             **_TUS,
             "Content-Type": "application/offset+octet-stream",
@@ -197,11 +203,11 @@ class Delivery:
         with self._state.sealed_path(item.i).open("rb") as file:
             file.seek(offset)
             answer = self._transport.ask(
-                "PATCH", self.sending.uploads[item.i], headers=headers, content=_blocks(file)
+                "PATCH", self.sending.uploads[item.i], headers=headers, content=_blocks(file, show)
             )
         match answer.status:
             case 204:
-                return
+                return _told_offset(answer, item)
             case 404 | 410:
                 raise _Gone
             case 422:
@@ -250,6 +256,14 @@ class Delivery:
         return self._patience.persist(lambda: self._transport.ask(method, path, **options))
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
+def _told_offset(answer: Answer, item: DeclaredObject) -> int:
+    text = answer.headers.get("upload-offset", "")
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= item.size):
+        raise NotVerified("The server's answer is not what was asked for.", slug="bad-answer")
+    return int(text)
+
+
+def _blocks(file: BinaryIO, show: Callable[[int], None]) -> Iterator[bytes]:
     while block := file.read(BLOCK_BYTES):
         yield block
+        show(file.tell())

@@ -105,7 +105,7 @@ def choose_consent(directory: Directory, language: str, wanted: str | None = Non
         fitting = [one for one in texts if one.id == wanted]
     else:
         fitting = [one for one in texts if one.language == language] or [
-            one for one in texts if one.language.split("-")[0] == language.split("-")[0]
+            one for one in texts if _primary(one.language) == _primary(language)
         ]
     if not fitting:
         offered = ", ".join(f"{one.id} ({one.language})" for one in texts)
@@ -114,6 +114,10 @@ def choose_consent(directory: Directory, language: str, wanted: str | None = Non
             slug="no-consent-text",
         )
     return Consent(fitting[0].id, fitting[0].sha256, fitting[0].text)
+
+
+def _primary(language: str) -> str:
+    return language.partition("-")[0]
 
 
 def choose_attachments(attached: list[Path], kept: list[Path]) -> tuple[Attachment, ...]:
