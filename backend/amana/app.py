@@ -67,6 +67,7 @@ def create_app(services: Services, surface: Surface = Surface.ALL) -> Flask:
     app.extensions["amana"] = services
     app.extensions["amana.writers"] = Writers(services.database)
     api = ProblemApi(app, spec_kwargs=openapi.options())
+    app.extensions["amana.api"] = api
     register_problems(app)
     register_headers(app)
     if surface is not Surface.INTAKE:
@@ -77,5 +78,5 @@ def create_app(services: Services, surface: Surface = Surface.ALL) -> Flask:
                 api.register_blueprint(blueprint)
     api.register_blueprint(health.health)
     if surface is not Surface.INTAKE:
-        openapi.register_docs(app, api)
+        openapi.register_docs(app)
     return app

@@ -256,3 +256,26 @@ def test_bech32_takes_any_text_or_refuses_it(text: str) -> None:
 )  # fmt: skip
 def test_bech32_reads_the_vectors_of_its_specification(text: str, prefix: str, data: str) -> None:
     assert bech32.decode(text) == (prefix, bytes.fromhex(data))
+
+
+def test_bech32_of_mixed_case_is_refused() -> None:
+    assert bech32.decode("A12UEL5L") == bech32.decode("a12uel5l")
+    with pytest.raises(bech32.BadBech32):
+        bech32.decode("A12uel5l")
+
+
+def test_bech32_whose_spare_bits_are_not_zero_is_refused() -> None:
+    # One byte takes two characters, and the second has two bits that stand for no byte.
+    letters = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+    refused = 0
+    for value, letter in enumerate(letters):
+        check = bech32._polymod("age", bytes([0, value]) + bytes(6)) ^ 1
+        tail = "".join(letters[check >> 5 * (5 - place) & 31] for place in range(6))
+        text = f"age1q{letter}{tail}"
+        if value % 4 == 0:
+            assert bech32.encode(*bech32.decode(text)) == text
+        else:
+            with pytest.raises(bech32.BadBech32):
+                bech32.decode(text)
+            refused += 1
+    assert refused == 24

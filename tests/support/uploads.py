@@ -56,7 +56,9 @@ class Client:
         """Send a submission; `admission` is made unless given, and left out when None."""
         if admission == b"pay":
             admission = self.pay(made)
-        parts = {name: getattr(made.submission, name) for name in made.submission.__dataclass_fields__}
+        parts = {
+            name: getattr(made.submission, name) for name in made.submission.__dataclass_fields__
+        }
         if admission is not None:
             parts["admission"] = admission
         files = {name: (name, data) for name, data in parts.items() if data or name != "account"}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The OpenAPI 3.1 document and a page that shows it; both come from this package alone and load nothing from elsewhere."""
 
+import secrets
 from typing import Any
 
 from flask import Flask, Response, render_template_string
@@ -47,26 +48,25 @@ def options() -> dict[str, Any]:
     }
 
 
-def register_docs(app: Flask, api: Api) -> None:
+def register_docs(app: Flask) -> None:
     """Serve `/openapi.json` and `/docs`; for staff and local use, so never on the public surface."""
 
     @app.get("/openapi.json")
     def openapi_document() -> dict[str, Any]:
-        return document(api)
+        return document(app)
 
     @app.get("/docs")
     def docs() -> Response:
-        import secrets
-
         nonce = secrets.token_urlsafe(16)
-        page = Response(render_template_string(_PAGE, spec=document(api), nonce=nonce))
+        page = Response(render_template_string(_PAGE, spec=document(app), nonce=nonce))
         page.headers["Content-Security-Policy"] = (
             f"default-src 'none'; style-src 'nonce-{nonce}'; frame-ancestors 'none'; base-uri 'none'"
         )
         return page
 
 
-def document(api: Api) -> dict[str, Any]:
-    """Return the OpenAPI document."""
+def document(app: Flask) -> dict[str, Any]:
+    """Return the OpenAPI document of an application."""
+    api: Api = app.extensions["amana.api"]
     spec: dict[str, Any] = api.spec.to_dict()
     return spec

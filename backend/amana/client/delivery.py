@@ -78,9 +78,9 @@ class Delivery:
         return self._checked.declared_bytes
 
     def run(self) -> dict[str, Any]:
-        """Deliver, verify the receipt, delete the state, and return the receipt.
+        """Deliver, and return the receipt once it was verified; the caller then removes the state.
 
-        Raises NetworkFailed, Refused or NotVerified, and then the state is kept.
+        Raises NetworkFailed, Refused or NotVerified.
         """
         for _ in range(ROUNDS):
             try:
@@ -89,9 +89,7 @@ class Delivery:
                 self._save(uploads={}, completion=None)
                 continue
             if receipt is not None:
-                verified = check_receipt(receipt, self.sending)
-                self._state.remove()
-                return verified
+                return check_receipt(receipt, self.sending)
         raise NetworkFailed(
             "The server loses again and again what it was sent.", slug="uploads-lost"
         )

@@ -12,7 +12,7 @@ from tuf.api import exceptions as tuf
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from amana.client.errors import NotVerified
+from amana.client.errors import ClientError, NotVerified
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     LIMIT_BYTES,
@@ -90,7 +90,16 @@ def fetch_directory(get: Getter, root: bytes, cache: Path | None) -> VerifiedDir
             raise NotVerified(
                 "A part of the directory is missing.", slug="directory-incomplete"
             ) from None
-        except (tuf.RepositoryError, tuf.DownloadError, ProtocolError, OSError, ValueError):
+        except (
+            tuf.RepositoryError,
+            tuf.DownloadError,
+            ProtocolError,
+            OSError,
+            ValueError,
+        ) as error:
+            # python-tuf wraps whatever a fetcher raises; a network that fails says nothing of the directory.
+            if isinstance(error.__cause__, ClientError):
+                raise error.__cause__ from None
             raise NotVerified("The directory was altered.", slug="directory-tampered") from None
 
 

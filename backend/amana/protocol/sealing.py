@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import cycle
@@ -275,10 +275,10 @@ def open_sealed(data: bytes, identity: Identity, kind: Kind) -> bytes:
 
 # Streams
 
-_BLOCK_CHUNKS = 16
+_BLOCK_CHUNKS = 8
 _BLOCK = _BLOCK_CHUNKS * age.CHUNK
 _SEALED_BLOCK = _BLOCK_CHUNKS * age.SEALED_CHUNK
-_BLOCKS_IN_FLIGHT = 4
+_BLOCKS_IN_FLIGHT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,13 +306,14 @@ class _Block:
 
 
 class _Hashing:
-    """The two running digests of a stream, each fed in order by a thread of its own.
+    """The two running digests of a stream, fed in order by one thread beside the caller's.
 
-    Two SHA-256 take longer than the cipher; hashlib and the cipher both release the GIL.
+    Hashing twice takes longer than the cipher alone; hashlib and the cipher both release the GIL,
+    so with two cores the hashes cost little.
     """
 
     def __init__(self) -> None:
-        self._threads = (ThreadPoolExecutor(1), ThreadPoolExecutor(1))
+        self._thread = ThreadPoolExecutor(1)
         self._plain = hashlib.sha256()
         self._sealed = hashlib.sha256()
         self._blocks = [_Block() for _ in range(_BLOCKS_IN_FLIGHT)]
@@ -327,11 +328,11 @@ class _Hashing:
 
     def plain(self, block: _Block, data: memoryview) -> None:
         self._length += len(data)
-        block.hashing.append(self._threads[0].submit(self._plain.update, data))
+        block.hashing.append(self._thread.submit(self._plain.update, data))
 
     def sealed(self, block: _Block, data: memoryview) -> None:
         self._sealed_size += len(data)
-        block.hashing.append(self._threads[1].submit(self._sealed.update, data))
+        block.hashing.append(self._thread.submit(self._sealed.update, data))
 
     def finish(self) -> Digests:
         for block in self._blocks:
@@ -341,17 +342,7 @@ class _Hashing:
         )
 
     def close(self) -> None:
-        for thread in self._threads:
-            thread.shutdown()
-
-
-@contextmanager
-def _hashing() -> Iterator[_Hashing]:
-    hashing = _Hashing()
-    try:
-        yield hashing
-    finally:
-        hashing.close()
+        self._thread.shutdown()
 
 
 def seal_stream(
@@ -372,7 +363,7 @@ def seal_stream(
     key, nonce = os.urandom(age.FILE_KEY), os.urandom(age.NONCE)
     cipher = age.PayloadCipher(key, nonce)
     head = memoryview(age.write_header(key, [recipient.wrap(key)]) + nonce)
-    with _hashing() as hashing:
+    with closing(_Hashing()) as hashing:
         blocks = hashing.blocks()
         block = next(blocks)
         hashing.sealed(block, head)
@@ -423,7 +414,7 @@ def open_stream(
         raise SealedSize
     key = age.file_key(age.read_header(head), identity)
     cipher = age.PayloadCipher(key, head[HEADER_SIZE:])
-    with _hashing() as hashing:
+    with closing(_Hashing()) as hashing:
         blocks = hashing.blocks()
         block = next(blocks)
         hashing.sealed(block, memoryview(head))

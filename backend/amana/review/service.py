@@ -18,8 +18,9 @@ from amana.errors import Conflict, NotAllowed, NotFound, Refusal, Unprocessable
 from amana.intake.models import Grant, State, Testimony, UploadedObject
 from amana.protocol.action import Action, body_sha256
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import canonical, check_id, parse_day
+from amana.protocol.encoding import canonical, check_id, parse_day, sha256_hex
 from amana.protocol.errors import BadSignature, ProtocolError
+from amana.protocol.manifest import MAX_OBJECTS
 from amana.review.models import SignedAction
 from amana.review.workflow import after
 
@@ -138,13 +139,22 @@ def _parse_cursor(cursor: str) -> tuple[date, str]:
         raise CursorInvalid from None
 
 
-def case_of(session: Session, actor: Actor, case: str) -> Testimony:
+def case_of(session: Session, actor: Actor, case: str, *, lock: bool = False) -> Testimony:
     """Return a received case of a desk that the actor stands in for; every other one does not exist for them."""
     require(actor, Permission.LIST_CASES)
-    testimony = session.get(Testimony, case)
+    testimony = session.get(Testimony, case, with_for_update=lock or None) if _is_id(case) else None
     if testimony is None or testimony.received_on is None or testimony.desk not in actor.desks:
         raise NotFound
     return testimony
+
+
+def _is_id(case: str) -> bool:
+    """Tell whether this can be a case at all; PostgreSQL takes no NUL in a text, not even to look for it."""
+    try:
+        check_id(case)
+    except ProtocolError:
+        return False
+    return True
 
 
 def objects_of(session: Session, case: str) -> Sequence[UploadedObject]:
@@ -163,7 +173,7 @@ def open_case(
 ) -> datetime:
     """Accept a signed opening and return until when it works; the reading counts, so it is recorded."""
     require(actor, Permission.OPEN_CASE)
-    testimony = case_of(session, actor, case)
+    testimony = case_of(session, actor, case, lock=True)
     _check_action(action, actor, case, signed_under, now)
     state = after(testimony.state, action.action)
     if state is None:
@@ -190,7 +200,10 @@ def open_case(
 def _check_action(
     action: Action, actor: Actor, case: str, signed_under: Directory, now: datetime
 ) -> None:
-    """Check that this person signed this act, for this case, under a directory that has their key."""
+    """Check that this person signed this act, for this case, under a directory that has the key they have now.
+
+    A key that was replaced would still verify under the version that listed it, so that is not enough.
+    """
     fits = (
         action.action == "open"
         and action.actor == actor.id
@@ -201,7 +214,7 @@ def _check_action(
         and abs(now - action.made_at) <= ACTION_SKEW
     )
     signer = signed_under.person(actor.id)
-    if not fits or signer is None:
+    if not fits or signer is None or signer.signing_key != actor.signing_key:
         raise ActionRefused
     try:
         action.verify(signer.signing_key)
@@ -235,7 +248,7 @@ class Stored:
     """Where the bytes of an object are: in the row, or in the object store."""
 
     size: int
-    sha256: str | None
+    sha256: str
     inline: bytes | None
     key: str
 
@@ -243,8 +256,9 @@ class Stored:
 def stored_object(session: Session, testimony: Testimony, n: int) -> Stored:
     """Return where object `n` of a case is."""
     if n == 0 and testimony.account:
-        return Stored(len(testimony.account), None, testimony.account, "")
-    upload = session.get(UploadedObject, (testimony.case, n))
+        sealed = testimony.account
+        return Stored(len(sealed), sha256_hex(sealed), sealed, "")
+    upload = session.get(UploadedObject, (testimony.case, n)) if n < MAX_OBJECTS else None
     if upload is None:
         raise NotFound
     return Stored(upload.size, upload.sealed_sha256, None, f"{testimony.case}/{n}")

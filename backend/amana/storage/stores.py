@@ -4,7 +4,6 @@
 from amana.config import Config
 from amana.storage.blobs import BlobStore
 from amana.storage.folder import FolderStore
-from amana.storage.s3 import S3Settings, S3Store
 
 
 def make_blobs(config: Config) -> BlobStore:
@@ -12,6 +11,9 @@ def make_blobs(config: Config) -> BlobStore:
     objects = config.objects
     if objects.kind == "folder":
         return FolderStore(config.data / "objects")
+    # Loading boto3 takes longer than the rest of the program.
+    from amana.storage.s3 import S3Settings, S3Store
+
     return S3Store(
         S3Settings(
             endpoint_url=objects.endpoint_url,

@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Commands of a witness: send a testimony, go on with one that was interrupted; nothing stays that was not asked for."""
+
+import json
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
+from amana.client.codenamefile import CodenameFile
+from amana.client.delivery import Delivery
+from amana.client.directory import read_root
+from amana.client.errors import ClientError, NetworkFailed, Refused, Usage
+from amana.client.progress import progress_for
+from amana.client.statefile import StateFile
+from amana.client.transport import Patience, Transport
+from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
+from amana.client.witness import (
+    Wishes,
+    as_sending,
+    choose_attachments,
+    choose_consent,
+    get_directory,
+    seal_testimony,
+)
+from amana.protocol.account import LIMIT_BYTES, account_bytes, text_account
+from amana.protocol.codename import Codename, CodenameRefused, thread_keys
+from amana.protocol.errors import ProtocolError
+from amana.protocol.policy import (
+    ANSWERS,
+    FLAGS,
+    IDENTITY_LEVELS,
+    WITHDRAWAL_DELAYS_DAYS,
+    is_scope,
+)
+
+DEFAULT_SCOPES: Final = {"review": "allow"}
+
+attempts_option = click.option(
+    "--attempts",
+    type=click.IntRange(1, 1000),
+    default=6,
+    show_default=True,
+    help="How often to try again without any progress.",
+)
+
+
+@click.group()
+def witness() -> None:
+    """Send a testimony so that only the readers of a desk can open it."""
+
+
+def _scopes(
+    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    scopes = dict(DEFAULT_SCOPES)
+    for value in values:
+        scope, _, answer = value.partition("=")
+        if not is_scope(scope) or answer not in ANSWERS:
+            raise click.BadParameter("write SCOPE=allow, SCOPE=deny or SCOPE=ask.")
+        scopes[scope] = answer
+    return scopes
+
+
+@witness.command()
+@server_option
+@root_option
+@click.option("--desk", required=True, help="Which desk is to read it.")
+@click.option("--language", required=True, help="Language of the testimony (BCP 47), like ar.")
+@click.option("--text", type=FILE, help="The testimony as a text file.")
+@click.option("--account", type=FILE, help="The testimony as a structured account (JSON).")
+@click.option("--attach", type=FILE, multiple=True, help="A file to send, cleaned of metadata.")
+@click.option(
+    "--keep-metadata",
+    type=FILE,
+    multiple=True,
+    help="A file to send as it is, with place, device and time where it has them.",
+)
+@click.option(
+    "--consent",
+    "scopes",
+    multiple=True,
+    metavar="SCOPE=allow|deny|ask",
+    callback=_scopes,
+    help="What the testimony may be used for. Only review is allowed unless you say otherwise; review=deny is possible.",
+)
+@click.option("--consent-text", help="Id of the consent text, when not the one in --language.")
+@click.option("--flag", "flags", type=click.Choice(FLAGS), multiple=True, help="What to mind.")
+@click.option(
+    "--identity-level",
+    type=click.Choice(IDENTITY_LEVELS),
+    default="anonymous",
+    show_default=True,
+    help="Who may learn who you are, if you tell it at all.",
+)
+@click.option(
+    "--withdrawal-delay",
+    type=click.Choice([str(days) for days in WITHDRAWAL_DELAYS_DAYS]),
+    default="7",
+    show_default=True,
+    help="Days between a withdrawal and the destruction of the testimony.",
+)
+@click.option(
+    "--state",
+    "state_path",
+    type=click.Path(path_type=Path),
+    help="Where to keep an interrupted sending (sealed); a private temporary folder otherwise.",
+)
+@click.option(
+    "--codename-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Use the codename in this file, or write a fresh one there. Otherwise it is shown once.",
+)
+@click.option(
+    "--receipt-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the receipt there.",
+)
+@proxy_option
+@attempts_option
+@json_option
+@click.pass_context
+def send(
+    ctx: click.Context,
+    server: str,
+    root: Path,
+    desk: str,
+    language: str,
+    text: Path | None,
+    account: Path | None,
+    attach: tuple[Path, ...],
+    keep_metadata: tuple[Path, ...],
+    scopes: dict[str, str],
+    consent_text: str | None,
+    flags: tuple[str, ...],
+    identity_level: str,
+    withdrawal_delay: str,
+    state_path: Path | None,
+    codename_file: Path | None,
+    receipt_file: Path | None,
+    proxy: str | None,
+    attempts: int,
+    as_json: bool,
+) -> None:
+    """Seal a testimony on this device and send it.
+
+    Until it has arrived, its sealed form lies at STATE and STATE.d, which nobody can open, nor you;
+    afterwards nothing stays but what you asked to keep. Copies of attachments without their metadata
+    lie open in a private folder, in memory where there is room, while they are being sealed.
+    """
+    content = _account(language, text, account)
+    attachments = choose_attachments(list(attach), list(keep_metadata))
+    wishes = Wishes(
+        desk=desk,
+        language=language,
+        scopes=scopes,
+        flags=flags,
+        identity_level=identity_level,
+        withdrawal_delay_days=int(withdrawal_delay),
+    )
+    kept = CodenameFile.open(codename_file) if codename_file else None
+    codename = kept.codename if kept else Codename.generate()
+    progress, patience = progress_for(as_json=as_json), Patience(attempts)
+    with (
+        _interruptible(),
+        _state_at(state_path) as state,
+        Transport(server, proxy=proxy) as transport,
+    ):
+        verified = get_directory(transport, read_limited(root, ROOT_LIMIT_BYTES), patience)
+        consent = choose_consent(verified.directory, language, consent_text)
+        if not as_json:
+            _ask_consent(consent.text)
+        thread = thread_keys(codename.master(verified.directory.deployment))
+        number = kept.next if kept else 0
+        submission = seal_testimony(
+            content, attachments, wishes, consent, verified, thread, number, state, progress
+        )
+        sending = as_sending(submission, verified, transport, proxy)
+        if kept:
+            kept.take_number()
+        state.save(sending)
+        if not as_json and not kept:
+            _show_codename(codename, language)
+        told = {
+            "case": submission.case.decode("ascii"),
+            "codename": _words(codename, language),
+            "codename_digits": codename.digits(),
+        }
+        delivery = Delivery(state, sending, transport, patience=patience, progress=progress)
+        try:
+            _finish(ctx, delivery, state, told, receipt_file, as_json=as_json)
+        except Refused as error:
+            # The server has nothing of it, and what is sealed could never be sent otherwise.
+            state.remove()
+            if kept and error.slug != "case-known":
+                kept.give_back(number)
+            raise
+
+
+@witness.command()
+@click.argument("state_path", metavar="STATE", type=click.Path(path_type=Path))
+@click.option("--server", help="Another address of the same service.")
+@click.option(
+    "--root",
+    envvar="AMANA_ROOT",
+    type=FILE,
+    help="Check that the state was made for the service of this root.",
+)
+@proxy_option
+@click.option(
+    "--receipt-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the receipt there.",
+)
+@attempts_option
+@json_option
+@click.pass_context
+def resume(
+    ctx: click.Context,
+    state_path: Path,
+    server: str | None,
+    root: Path | None,
+    proxy: str | None,
+    receipt_file: Path | None,
+    attempts: int,
+    as_json: bool,
+) -> None:
+    """Go on with a sending that was interrupted, through the same proxy unless another is given."""
+    state = StateFile(state_path)
+    sending = state.load()
+    if root:
+        pins = read_root(read_limited(root, ROOT_LIMIT_BYTES))
+        if (pins.deployment, pins.custody_log_key) != (sending.deployment, sending.custody_log_key):
+            raise Usage(
+                "The state was made for another service than this root's.", slug="other-root"
+            )
+    with (
+        _interruptible(),
+        Transport(server or sending.server, proxy=proxy or sending.proxy) as transport,
+    ):
+        patience, progress = Patience(attempts), progress_for(as_json=as_json)
+        delivery = Delivery(state, sending, transport, patience=patience, progress=progress)
+        told = {"case": sending.submission.case.decode("ascii")}
+        _finish(ctx, delivery, state, told, receipt_file, as_json=as_json)
+
+
+def _account(language: str, text: Path | None, account: Path | None) -> bytes:
+    """Return the account, canonical, from whichever of the two files was given."""
+    if (text is None) == (account is None):
+        raise Usage("Give --text or --account.")
+    path = text or account
+    assert path is not None  # noqa: S101
+    content = read_limited(path, LIMIT_BYTES)
+    try:
+        if text:
+            return account_bytes(text_account(language, content.decode("utf-8-sig")))
+        return account_bytes(json.loads(content))
+    except ProtocolError as error:
+        raise Usage(error.title, slug=error.slug) from None
+    except (ValueError, RecursionError):
+        kind = "a text in UTF-8" if text else "JSON"
+        raise Usage(f"{path} is not {kind}.", slug="unreadable-file") from None
+
+
+def _ask_consent(text: str) -> None:
+    """Show the consent text, and ask where a person sits at the terminal."""
+    if text:
+        click.echo(f"{text}\n", err=True)
+        if sys.stdin.isatty() and not click.confirm("Do you agree, and send?", err=True):
+            raise Usage("Nothing was sent.", slug="no-consent")
+
+
+def _words(codename: Codename, language: str) -> str:
+    """Return the codename's words in the testimony's language where there is a list, else in English."""
+    try:
+        return codename.words(language.partition("-")[0])
+    except CodenameRefused:
+        return codename.words("en")
+
+
+def _show_codename(codename: Codename, language: str) -> None:
+    click.echo(
+        "Your codename, shown this once. With it you can read replies, add to your testimony or"
+        f" withdraw it:\n\n    {_words(codename, language)}\n    {codename.digits()}\n",
+        err=True,
+    )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a closed terminal and SIGTERM end the work as Ctrl-C does, so that plaintext copies are removed."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _state_at(path: Path | None) -> Iterator[StateFile]:
+    """Give a new state; sealed objects of a sending that was never saved are of no use and go."""
+    if path is None:
+        with _private_place() as private, _state_at(private) as state:
+            yield state
+        return
+    state = StateFile(path)
+    state.begin()
+    try:
+        yield state
+    finally:
+        if not state.path.exists():
+            state.remove()
+
+
+@contextmanager
+def _private_place() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="amana-"))
+    try:
+        yield folder / "state"
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _finish(
+    ctx: click.Context,
+    delivery: Delivery,
+    state: StateFile,
+    told: dict[str, str],
+    receipt_file: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Deliver and say so; or say what arrived and how to go on. Raises Refused when the server took nothing."""
+    try:
+        receipt = _deliver(delivery)
+        if receipt_file:
+            _write_receipt(receipt_file, receipt)
+    except ClientError as error:
+        if isinstance(error, Refused) and not delivery.sending.announced:
+            raise
+        if as_json:
+            click.echo(json.dumps({**told, "state": str(state.path)}))
+        click.echo(f"{error.slug}: {error.title}", err=True)
+        click.echo(
+            f"{delivery.arrived_bytes} of {delivery.total_bytes} bytes arrived. To go on:"
+            f" amana witness resume {shlex.quote(str(state.path))}",
+            err=True,
+        )
+        ctx.exit(error.exit_status)
+    state.remove()
+    if as_json:
+        click.echo(json.dumps({**told, "receipt": receipt}))
+    else:
+        click.echo(f"The testimony has arrived. Its case is {told['case']}.")
+
+
+def _deliver(delivery: Delivery) -> dict[str, Any]:
+    try:
+        return delivery.run()
+    except KeyboardInterrupt:
+        raise NetworkFailed("The sending was interrupted.", slug="interrupted") from None
+
+
+def _write_receipt(path: Path, receipt: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(receipt) + "\n", encoding="utf-8")
+    except OSError:
+        raise Usage("The receipt could not be written.", slug="receipt-file") from None

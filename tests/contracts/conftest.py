@@ -1,0 +1,33 @@
+"""An application of both surfaces over an empty SQLite store, for rules about the whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from amana.api.services import Services
+from amana.app import create_app, make_services
+from amana.config import read_config
+from amana.ops.demo import make_demo
+from amana.storage.migrations import migrate
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    folder = tmp_path_factory.mktemp("contracts")
+    built = make_services(read_config(folder / "data"), create_secrets=True)
+    migrate(built.database)
+    make_demo(built, folder / "demo")
+    yield built
+    built.database.dispose()
+
+
+@pytest.fixture(scope="session")
+def app(services: Services) -> Flask:
+    return create_app(services)
+
+
+@pytest.fixture
+def data(services: Services) -> Path:
+    return services.config.data
