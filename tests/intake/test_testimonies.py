@@ -56,7 +56,10 @@ def readers(client: Client, desk: str) -> dict[str, Any]:
 
 
 FAULTS: dict[str, tuple[str, Callable[[Client], Made]]] = {
-    "a desk that is not there": ("desk-unknown", lambda c: c.testimony(readers=readers(c, "chemical"), desk="nowhere")),
+    "a desk that is not there": (
+        "desk-unknown",
+        lambda c: c.testimony(readers=readers(c, "chemical"), desk="nowhere"),
+    ),
     "another installation": ("deployment-unknown", lambda c: c.testimony(deployment="elsewhere")),
     "a consent text nobody wrote": (
         "consent-text-unknown",
@@ -66,11 +69,16 @@ FAULTS: dict[str, tuple[str, Callable[[Client], Made]]] = {
         "grant-for-nobody",
         lambda c: c.testimony(readers={random_id(): Identity.generate().recipient}),
     ),
-    "a reader of another desk": ("grant-for-nobody", lambda c: c.testimony(readers=readers(c, "general"))),
+    "a reader of another desk": (
+        "grant-for-nobody",
+        lambda c: c.testimony(readers=readers(c, "general")),
+    ),
     "a reader whom the flags exclude": ("grant-excluded", lambda c: c.testimony(flags=["minor"])),
     "a key that is not in the directory": (
         "grant-key-unknown",
-        lambda c: c.testimony(readers={i: Identity.generate().recipient for i in readers(c, "chemical")}),
+        lambda c: c.testimony(
+            readers={i: Identity.generate().recipient for i in readers(c, "chemical")}
+        ),
     ),
 }
 
@@ -125,7 +133,9 @@ def test_missing_unknown_and_double_parts_are_refused(client: Client) -> None:
 
     assert post(case=("case", b"x")) == "parts-invalid"
     assert post(extra=("extra", b"x")) == "parts-invalid"
-    double = client.http.post("/v1/testimonies", files=[("case", ("c", b"x")), ("case", ("c", b"x"))])
+    double = client.http.post(
+        "/v1/testimonies", files=[("case", ("c", b"x")), ("case", ("c", b"x"))]
+    )
     assert double.json()["type"] == "parts-invalid"
     assert client.http.post("/v1/testimonies", json={}).json()["type"] == "wrong-media-type"
     huge = client.http.post("/v1/testimonies", files={"policy": ("p", bytes(600_000))})
@@ -170,4 +180,6 @@ def test_one_submission_sent_many_times_at_once_is_one(client: Client) -> None:
 
 def test_the_receipt_is_signed_by_the_key_that_the_root_pins(client: Client) -> None:
     document = client.submit(client.testimony()).json()["receipt"]
-    assert verify_receipt(document, client.pins.custody_log_key).received_on == document["received_on"]
+    assert (
+        verify_receipt(document, client.pins.custody_log_key).received_on == document["received_on"]
+    )

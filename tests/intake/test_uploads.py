@@ -123,9 +123,15 @@ def test_a_checksum_that_does_not_fit_discards_the_bytes(
     data = made.sealed[0]
     good = base64.b64encode(hashlib.sha256(data[:1000]).digest()).decode()
     bad = base64.b64encode(bytes(32)).decode()
-    assert client.patch(location, 0, data[:1000], **{"Upload-Checksum": f"sha256 {bad}"}).status_code == 460
+    assert (
+        client.patch(location, 0, data[:1000], **{"Upload-Checksum": f"sha256 {bad}"}).status_code
+        == 460
+    )
     assert client.offset(location) == 0
-    assert client.patch(location, 0, data[:1000], **{"Upload-Checksum": f"sha256 {good}"}).status_code == 204
+    assert (
+        client.patch(location, 0, data[:1000], **{"Upload-Checksum": f"sha256 {good}"}).status_code
+        == 204
+    )
     assert client.offset(location) == 1000
     unknown = client.patch(location, 1000, b"x", **{"Upload-Checksum": "md5 AAAA"})
     assert unknown.json()["type"] == "checksum-unknown"
@@ -209,7 +215,10 @@ def test_a_deleted_upload_is_gone(client: Client, upload: tuple[Made, str, str])
     assert client.complete(completion).status_code == 410
 
 
-@pytest.mark.parametrize("spoil", [lambda a: a[:-1] + ("a" if a[-1] != "a" else "b"), lambda a: a[:-30], lambda a: a + "x"])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda a: a[:-1] + ("a" if a[-1] != "a" else "b"), lambda a: a[:-30], lambda a: a + "x"],
+)
 def test_an_address_that_was_not_given_does_not_exist(
     client: Client, upload: tuple[Made, str, str], spoil
 ) -> None:  # type: ignore[no-untyped-def]

@@ -329,6 +329,7 @@ class TestEveryStore:
         for state in ["", "{}", "[]", "no", '{"upload":"","parts":[],"tail":"","stale":[]}']:
             with pytest.raises(BlobDamaged):
                 place.store().resume(KEY, Progress(100, state), 5000, ignore)
+            place.store().delete(KEY, Progress(100, state))
 
     def test_check_passes_and_leaves_nothing(self, place: Place) -> None:
         place.store().check()

@@ -70,9 +70,7 @@ def _read(connection: socket.socket) -> Asked:
 
 
 @contextmanager
-def scripted_server(
-    *answers: bytes, tls: SSLContext | None = None
-) -> Iterator[ScriptedServer]:
+def scripted_server(*answers: bytes, tls: SSLContext | None = None) -> Iterator[ScriptedServer]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = ScriptedServer(list(answers), listener, tls)
         thread = threading.Thread(target=server.serve, daemon=True)

@@ -2,83 +2,67 @@
 """Commands of reviewers: make keys, list cases, open one."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from amana.client.errors import Usage
+from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
 from amana.client.progress import progress_for
-from amana.client.reviewer import Reviewer
+from amana.client.reviewer import ListedCase, Reviewer
 from amana.client.transport import Transport
-from amana.protocol.directory import sign_intake_key
+from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
+from amana.protocol.directory import fingerprint, sign_intake_key
 
-_path = click.Path(path_type=Path)
-_server = click.option(
-    "--server", envvar="AMANA_SERVER", required=True, help="Address of the desk (AMANA_SERVER)."
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+key_option = click.option(
+    "--key", envvar="AMANA_KEY", required=True, type=FILE, help="Your key file (AMANA_KEY)."
 )
-_root = click.option(
-    "--root",
-    envvar="AMANA_ROOT",
-    required=True,
-    type=_path,
-    help="The officers' root (AMANA_ROOT).",
-)
-_key = click.option(
-    "--key", envvar="AMANA_KEY", required=True, type=_path, help="Your key file (AMANA_KEY)."
-)
-_proxy = click.option("--proxy", help="socks5h://HOST:PORT, for Tor.")
-_cache = click.option(
+cache_option = click.option(
     "--directory-cache",
     envvar="AMANA_DIRECTORY_CACHE",
-    type=_path,
-    help="Folder that remembers directory versions, so that an older one is refused (default: beside the key).",
+    type=FOLDER,
+    help="Folder that remembers which directory was seen, so that an older one is refused"
+    " (AMANA_DIRECTORY_CACHE; default: beside the key).",
 )
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@click.group()
-def reviewer() -> None:
-    """Read what was sealed to you."""
+def as_reader(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say who asks and whom, as one `reader`."""
 
+    @server_option
+    @root_option
+    @key_option
+    @proxy_option
+    @cache_option
+    @json_option
+    @wraps(command)
+    def with_reader(
+        server: str,
+        root: Path,
+        key: Path,
+        proxy: str | None,
+        directory_cache: Path | None,
+        as_json: bool,
+        **rest: Any,
+    ) -> None:
+        with _reader(server, root, key, proxy, directory_cache, as_json) as reader:
+            command(reader=reader, as_json=as_json, **rest)
 
-@reviewer.command()
-@click.option("--out", type=_path, required=True, help="Folder for the key file.")
-@click.option(
-    "--role",
-    type=click.Choice(["reviewer", "custodian", "administrator", "auditor"]),
-    default="reviewer",
-)
-@_json
-def init(out: Path, role: str, as_json: bool) -> None:
-    """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
-    keys = PersonKeys.generate(role)
-    path = write_key(keys, out, read_passphrase(confirm=True))
-    public: dict[str, Any] = {"id": keys.id, "signing_key": keys.signing.public}
-    if keys.intake is not None:
-        recipient = keys.intake.recipient
-        public["intake_key"] = str(recipient)
-        public["intake_key_sig"] = sign_intake_key(keys.signing, keys.id, recipient)
-    if as_json:
-        click.echo(json.dumps({"key": str(path), "public": public}))
-    else:
-        click.echo(
-            f"Your keys are in {path}. Give the officers this, and compare it with them by voice:"
-        )
-        click.echo(json.dumps(public, indent=1))
+    return with_reader
 
 
 @contextmanager
-def _signed_in(
+def _reader(
     server: str, root: Path, key: Path, proxy: str | None, cache: Path | None, as_json: bool
 ) -> Iterator[Reviewer]:
-    try:
-        trusted = root.read_bytes()
-    except OSError:
-        raise Usage("The root file cannot be read.") from None
+    trusted = read_limited(root, ROOT_LIMIT_BYTES)
     keys = read_key(key, read_passphrase())
     with Transport(server, proxy=proxy) as transport:
         yield Reviewer(
@@ -90,74 +74,82 @@ def _signed_in(
         )
 
 
+@click.group()
+def reviewer() -> None:
+    """Read what was sealed to you."""
+
+
+@reviewer.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder for the key file.")
+@click.option(
+    "--role",
+    type=click.Choice(["reviewer", "custodian", "administrator", "auditor"]),
+    default="reviewer",
+    show_default=True,
+)
+@json_option
+def init(out: Path, role: str, as_json: bool) -> None:
+    """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
+    keys = PersonKeys.generate(role)
+    path = write_key(keys, out, read_passphrase(confirm=True))
+    public = {"id": keys.id, "signing_key": keys.signing.public}
+    if keys.intake is not None:
+        public["intake_key"] = str(keys.intake.recipient)
+        public["intake_key_sig"] = sign_intake_key(keys.signing, keys.id, keys.intake.recipient)
+    shown = fingerprint(public)
+    if as_json:
+        click.echo(json.dumps({"key": str(path), "fingerprint": shown, "public": public}))
+        return
+    click.echo(f"Your keys are in {path}. Give this to the officers:\n", err=True)
+    click.echo(json.dumps(public, indent=1))
+    click.echo(f"\nRead this fingerprint to them by voice: {shown}", err=True)
+
+
 @reviewer.command()
 @click.option("--desk", help="Only this desk.")
 @click.option("--state", type=click.Choice(["received", "in-review"]), help="Only this state.")
-@_server
-@_root
-@_key
-@_proxy
-@_cache
-@_json
-def cases(
-    desk: str | None,
-    state: str | None,
-    server: str,
-    root: Path,
-    key: Path,
-    proxy: str | None,
-    directory_cache: Path | None,
-    as_json: bool,
-) -> None:
+@as_reader
+def cases(reader: Reviewer, desk: str | None, state: str | None, as_json: bool) -> None:
     """List the cases that were sealed to you, newest first."""
-    with _signed_in(server, root, key, proxy, directory_cache, as_json) as signed_in:
-        found = signed_in.cases(desk, state)
+    found = reader.cases(desk, state)
     if as_json:
-        click.echo(json.dumps({"cases": found}))
-        return
+        click.echo(json.dumps({"cases": [asdict(one) for one in found]}))
+    elif found:
+        _print_table(found)
+    else:
+        click.echo("No case waits for you.")
+
+
+def _print_table(found: list[ListedCase]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table("case", "desk", "state", "received", "language", "flags", "objects", "size")
     for one in found:
         table.add_row(
-            *(
-                str(one.get(name, ""))
-                for name in ("case", "desk", "state", "received_on", "language")
-            ),
-            ", ".join(one.get("flags", [])),
-            str(one.get("objects", "")),
-            f"{one.get('size', 0) / 1e6:.1f} MB",
+            one.case,
+            one.desk,
+            one.state,
+            one.received_on,
+            one.language,
+            ", ".join(one.flags),
+            str(one.objects),
+            f"{one.size / 1e6:.1f} MB",
         )
     Console().print(table)
 
 
 @reviewer.command(name="open")
 @click.argument("case")
-@click.option(
-    "--out", type=_path, required=True, help="Folder for what is opened; it is made private."
-)
-@_server
-@_root
-@_key
-@_proxy
-@_cache
-@_json
-def open_case(
-    case: str,
-    out: Path,
-    server: str,
-    root: Path,
-    key: Path,
-    proxy: str | None,
-    directory_cache: Path | None,
-    as_json: bool,
-) -> None:
-    """Sign an opening, verify the case and write its files. Your opening is recorded."""
-    with _signed_in(server, root, key, proxy, directory_cache, as_json) as signed_in:
-        opened = signed_in.open(case, out)
+@click.option("--out", type=FOLDER, required=True, help="Folder for what is opened.")
+@as_reader
+def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
+    """Sign an opening, verify CASE and write its files. That you opened it is recorded."""
+    opened = reader.open(case, out)
+    for warning in opened.warnings:
+        click.echo(f"Note: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps({"case": opened.case, "out": str(out), "files": list(opened.files)}))
+        click.echo(json.dumps({**asdict(opened), "folder": str(opened.folder)}))
         return
     click.echo(f"Everything verified. {len(opened.files)} files are in {out}.")
-    click.echo("Open them only on a machine without keys and without a network.")
+    click.echo("Open them only on a device without keys and without a network.")

@@ -9,8 +9,9 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,6 +171,7 @@ class Reviewer:
             described_by.write_bytes(found.manifest_bytes)
             # The manifest comes last: where it stands, the rest is whole.
             for path, name in zip((*plain, described_by), (*names, MANIFEST), strict=True):
+                path.chmod(0o600)
                 path.rename(out / name)
         return Opened(
             case=case,
@@ -222,34 +224,34 @@ def _listed(fields: Mapping[str, Any]) -> ListedCase:
 
 @contextmanager
 def _folder(out: Path, case: str) -> Iterator[Path]:
-    """Give a hidden folder inside `out` that keeps no plaintext and, unless the network failed, nothing at all."""
+    """Give a private folder inside `out`; it goes when the work ends, but for sealed bytes to go on with."""
     if any((out / name).exists() for name in (ACCOUNT, UNREADABLE_ACCOUNT, MANIFEST)):
         raise Usage("This folder holds an opened case already; name another.", slug="folder-taken")
     workplace = out / f".opening-{case}"
     is_new = not out.exists()
-    keep = False
-    # Files are made by several calls below; none may be readable by others even for a moment.
-    mask = os.umask(0o077)
+    keep = True
     try:
-        workplace.mkdir(parents=True, exist_ok=True)
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workplace.mkdir(mode=0o700, exist_ok=True)
+        found = workplace.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise Usage("Somebody else made files in this folder.", slug="folder-unusable")
         yield workplace
-    except NetworkFailed:
-        keep = True
+        keep = False
+    except NotVerified:
+        keep = False
         raise
     except OSError:
-        keep = True
         raise Usage("The folder cannot be written, or is full.", slug="folder-unusable") from None
-    except KeyboardInterrupt:
-        keep = True
-        raise
     finally:
-        os.umask(mask)
         for path in workplace.glob("*.plain"):
             path.unlink()
-        if not keep or not any(workplace.glob("*.age")):
-            shutil.rmtree(workplace, ignore_errors=True)
-            if is_new and out.is_dir() and not any(out.iterdir()):
-                out.rmdir()
+        if not keep:
+            shutil.rmtree(workplace)
+        for folder in (workplace, *([out] if is_new else [])):
+            # Only what is empty goes.
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager
@@ -370,22 +372,21 @@ def is_small(size: int) -> bool:
 
 
 def _open_own_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]) -> Identity:
-    """Fetch the grants of this reader and open one that arrived with the testimony."""
-    grants = desk.get(f"/v1/cases/{case}/grants").document()["grants"]
+    """Fetch this reader's grant and open it; it must be the one that arrived with the testimony."""
     intake = desk.keys.intake
-    if intake is None or not grants:
+    label = next((one for one in arrived if one["reader"] == desk.keys.id), None)
+    if intake is None or label is None:
         raise NoGrant("This case was not sealed to you: there is no grant of yours.")
-    own = {"reader": desk.keys.id, "intake_key": intake_key_id(intake.recipient)}
+    if label["intake_key"] != intake_key_id(intake.recipient):
+        raise NoGrant("This case was sealed to another key of yours.", slug="grant-for-other-key")
+    grants = desk.get(f"/v1/cases/{case}/grants").document()["grants"]
     for one in grants:
         sealed = unb64(one["grant"], GRANT_SIZE)
-        if {**own, "sha256": sha256_hex(sealed)} in arrived:
+        if sha256_hex(sealed) == label["sha256"]:
             return open_grant(sealed, intake, case)
-    if any(label.get("reader") == own["reader"] for label in arrived):
-        if not any({**label, "sha256": ""} == {**own, "sha256": ""} for label in arrived):
-            raise NoGrant(
-                "This case was sealed to another intake key of yours.", slug="grant-for-other-key"
-            )
-    raise NotVerified("The grant is not one that arrived with the testimony.", slug="grant-differs")
+    raise NotVerified(
+        "The server does not give the grant that arrived with the testimony.", slug="grant-differs"
+    )
 
 
 def _demand(condition: bool, slug: str, title: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import marshmallow as ma
 
 from amana.protocol import schema
-from amana.protocol.encoding import canonical, parse_canonical, sha256_hex
+from amana.protocol.encoding import canonical, parse_canonical, sha256_hex, tagged_sha256
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import DESK, FLAGS, LANGUAGE, RESTRICTING_FLAGS
 from amana.protocol.sealing import Recipient
@@ -288,6 +288,12 @@ def _takes(reader: Reader, policy: Wanting) -> bool:
 def sign_intake_key(signing: SigningKey, person: str, intake_key: Recipient) -> str:
     """Return a person's own signature under their intake key."""
     return signing.sign(INTAKE_KEY_TAG, canonical({"id": person, "intake_key": str(intake_key)}))
+
+
+def fingerprint(public: Mapping[str, str]) -> str:
+    """Return 128 bits of the hash of a person's id and public keys, in 8 groups of 4 digits, to be read aloud."""
+    digits = tagged_sha256("amana-fingerprint-v1", canonical(dict(public)))[:16].hex()
+    return " ".join(digits[k : k + 4] for k in range(0, 32, 4))
 
 
 def desk_target(desk: str) -> str:

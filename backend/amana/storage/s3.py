@@ -187,12 +187,13 @@ class S3Store:
 
     def delete(self, key: str, progress: Progress) -> None:
         """Delete the object, its tails, and the parts of every upload of it, recorded or not."""
-        state = _State.of(progress)
         self._remove(self._name(key))
-        # Listings may lag behind, so what is recorded is deleted by name.
-        self._delete_stale(key, state.advanced(progress.offset))
-        if state.upload:
-            self._abort(key, state.upload)
+        with suppress(BlobDamaged):
+            # Listings may lag behind, so what is recorded is deleted by name.
+            state = _State.of(progress)
+            self._delete_stale(key, state.advanced(progress.offset))
+            if state.upload:
+                self._abort(key, state.upload)
         self._sweep(key)
 
     def check(self) -> None:
@@ -289,7 +290,7 @@ class S3Store:
         try:
             with _faults():
                 answer = self._s3.get_object(**self._tail_at(key, offset))
-                tail = bytearray(answer["Body"].read())
+                tail = bytearray(answer["Body"].read(length + 1))
         except BlobMissing:
             raise BlobDamaged from None
         if len(tail) != length or _md5(tail) != state.tail:
