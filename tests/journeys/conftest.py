@@ -1,36 +1,28 @@
 """Stores of each kind, and what a journey needs on its way."""
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.postgres import fresh_database
-from tests.support.s3 import swift_server
+from tests.support.s3 import S3Server
 from tests.support.testimonies import sample_files
 
 
-@pytest.fixture(scope="session")
-def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Settings of a real S3-compatible server."""
-    with swift_server(tmp_path_factory.mktemp("swift")) as server:
-        yield {
-            "AMANA_OBJECTS": "s3",
-            "AMANA_S3_ENDPOINT_URL": server.endpoint_url,
-            "AMANA_S3_ACCESS_KEY": server.access_key,
-            "AMANA_S3_SECRET_KEY": server.secret_key,
-        }
-
-
 @pytest.fixture
-def postgres_and_s3(postgres: str, swift: dict[str, str]) -> Iterator[dict[str, str]]:
+def postgres_and_s3(postgres: str, s3_server: S3Server) -> Iterator[dict[str, str]]:
     """Settings of PostgreSQL and S3, with a database and a bucket of their own."""
+    bucket = s3_server.fresh_bucket()
     with fresh_database(postgres) as url:
         yield {
-            **swift,
             "AMANA_DATABASE_URL": url,
-            "AMANA_S3_BUCKET": f"amana-{uuid.uuid4().hex[:12]}",
+            "AMANA_OBJECTS": "s3",
+            "AMANA_S3_ENDPOINT_URL": bucket.endpoint_url or "",
+            "AMANA_S3_BUCKET": bucket.bucket,
+            "AMANA_S3_REGION": bucket.region,
+            "AMANA_S3_ACCESS_KEY": bucket.access_key or "",
+            "AMANA_S3_SECRET_KEY": bucket.secret_key or "",
         }
 
 

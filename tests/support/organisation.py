@@ -1,132 +1,187 @@
-"""A small organisation in memory: a directory, its readers' keys, and testimonies that a witness seals to them."""
+"""A demonstration organisation in this process: the real application over real stores, with a clock that tests turn."""
 
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from amana.client.directory import VerifiedDirectory
-from amana.client.progress import Silent
-from amana.client.statefile import StateFile
-from amana.client.witness import Consent, Wishes, choose_attachments, seal_testimony
-from amana.protocol.case import GRANT_SIZE, open_grant
-from amana.protocol.codename import Codename, thread_keys
-from amana.protocol.directory import RootPins, parse_directory, sign_intake_key
-from amana.protocol.encoding import canonical, random_id, sha256_hex
-from amana.protocol.manifest import Manifest, parse_manifest
-from amana.protocol.sealing import Identity, Kind, open_sealed
-from amana.protocol.signing import SigningKey
-from amana.protocol.submission import Limits, Submission, check_submission
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 
-DEPLOYMENT = "amana-test"
-ACCOUNT = '{"synthetic":"شهادة تجريبية"}'.encode()
-TEXTS = {"ar": "أوافق", "en": "I agree"}
+from amana.api.services import Services
+from amana.app import create_app, make_services
+from amana.client.keyfile import PersonKeys, read_key
+from amana.config import read_config
+from amana.directory import service as directory
+from amana.ops.demo import DEPLOYMENT, PASSPHRASE, make_demo
+from amana.protocol.action import sign_action
+from amana.protocol.admission import Notice, pay
+from amana.protocol.assertion import sign_assertion
+from amana.protocol.directory import Directory
+from amana.storage.migrations import migrate
+from tests.support.testimonies import Made, make_testimony
+
+
+class Clock:
+    """Says the same moment until it is turned."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def turn(self, **by: float) -> None:
+        self.now += timedelta(**by)
 
 
 @dataclass
 class Organisation:
-    """Four readers of one desk, the first its lead and the only one who takes restricting flags; two others are drawn."""
+    """Services, application and the keys of everybody in the demonstration organisation."""
 
-    draw: int = 2
-    readers: dict[str, Identity] = field(
-        default_factory=lambda: {random_id(): Identity.generate() for _ in range(4)}
-    )
-    custody_log: SigningKey = field(default_factory=SigningKey.generate)
+    services: Services
+    app: Flask
+    folder: Path
+    clock: Clock
+    desks: dict[str, list[PersonKeys]]
+    administrator: PersonKeys
 
     @property
-    def lead(self) -> str:
-        return next(iter(self.readers))
+    def root(self) -> bytes:
+        return (self.folder / "demo" / "root.json").read_bytes()
 
-    def directory(self) -> VerifiedDirectory:
-        """Return what a client has after it verified the directory."""
-        lead = self.lead
-        readers = []
-        for person, intake in self.readers.items():
-            signing = SigningKey.generate()
-            readers.append(
-                {
-                    "id": person,
-                    "roles": ["lead", "reviewer"] if person == lead else ["reviewer"],
-                    "signing_key": signing.public,
-                    "intake_key": str(intake.recipient),
-                    "intake_key_sig": sign_intake_key(signing, person, intake.recipient),
-                    "takes": ["minor", "sexual_violence"] if person == lead else [],
-                }
+    @property
+    def directory(self) -> Directory:
+        with self.services.database.reading() as session:
+            return directory.current(session, self.services.caches)
+
+    def as_person(self, keys: PersonKeys) -> "Person":
+        return Person(self, keys)
+
+    def send(self, desk: str = "chemical", **options: Any) -> Made:
+        """Let a testimony for a desk's readers arrive, with all its objects, through the real routes."""
+        current = self.directory
+        text = current.consent_texts[0]
+        defaults = {
+            "readers": {one.id: one.intake_key for one in current.readers_of(desk)},
+            "desk": desk,
+            "directory": current.version,
+            "deployment": current.deployment,
+            "consent_text": text.id,
+            "consent_text_sha256": text.sha256,
+        }
+        made = make_testimony(**(defaults | options))
+        client = self.app.test_client()
+        notice = Notice.parse(client.get("/v1/admission").get_json())
+        proof = pay(notice, made.submission.digest(), sum(map(len, made.sealed)))
+        parts = {**vars(made.submission), "admission": proof.to_bytes()}
+        body, content_type = _multipart(parts)
+        answer = client.post("/v1/testimonies", data=body, content_type=content_type)
+        assert answer.status_code == 201, answer.get_json()
+        announced = answer.get_json()
+        for upload, data in zip(announced["uploads"], made.sealed, strict=True):
+            headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
+            sent = client.patch(
+                upload["location"],
+                data=data,
+                headers=headers,
+                content_type="application/offset+octet-stream",
             )
-        desk = {
-            "id": "chemical",
-            "names": {"en": "Chemical attacks"},
-            "languages": ["ar"],
-            "flags": ["minor"],
-            "draw": self.draw,
-            "leads": [lead],
-        }
-        texts = [
-            {"id": f"c1.{x}", "language": x, "text": text, "sha256": sha256_hex(text.encode())}
-            for x, text in TEXTS.items()
-        ]
-        parts: dict[str, Any] = {
-            "directory.json": {
-                "v": 1,
-                "deployment": DEPLOYMENT,
-                "version": 7,
-                "desks": [desk],
-                "custodians": {"k": 2, "members": []},
-                "partners": [],
-                "consent_texts": texts,
-                "drop_bits": 0,
-            },
-            "people.json": {"v": 1, "people": []},
-            "desks/chemical.json": {"v": 1, "desk": "chemical", "readers": readers},
-        }
-        log = {"origin": "custody", "key": self.custody_log.public}
-        pins = {
-            "v": 1,
+            assert sent.status_code == 204, sent.get_json()
+        if made.sealed:
+            assert client.post(announced["completion"]).status_code == 200
+        return made
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve the application on loopback; gives its address."""
+        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.port}"
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+class Person:
+    """One of staff, speaking HTTP by hand."""
+
+    def __init__(self, organisation: Organisation, keys: PersonKeys) -> None:
+        self.organisation = organisation
+        self.keys = keys
+        self.client: FlaskClient = organisation.app.test_client()
+        self.headers: dict[str, str] = {}
+
+    def sign_in(self) -> "Person":
+        now = self.organisation.clock()
+        answer = self.offer(sign_assertion(self.keys.signing, self.keys.id, DEPLOYMENT, now))
+        assert answer.status_code == 201, answer.get_json()
+        self.headers = {"Authorization": f"Bearer {answer.get_json()['access_token']}"}
+        return self
+
+    def offer(self, assertion: str) -> Any:
+        return self.client.post("/v1/sessions", json={"assertion": assertion})
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.client.get(path, headers={**self.headers, **headers})
+
+    def action(self, case: str, **changes: Any) -> dict[str, Any]:
+        """Sign an opening, with whatever a test wants otherwise."""
+        fields: dict[str, Any] = {
             "deployment": DEPLOYMENT,
-            "directory_log": log,
-            "custody_log": log,
-            "cosigners": [],
-            "quorum": 0,
+            "directory": 1,
+            "action": "open",
+            "case": case,
+            "actor": self.keys.id,
+            "body": {},
+            "made_at": self.organisation.clock(),
         }
-        directory = parse_directory({name: canonical(part) for name, part in parts.items()})
-        return VerifiedDirectory(directory, RootPins.parse(pins))
+        return sign_action(changes.pop("key", self.keys.signing), **(fields | changes))
 
-    def seal(
-        self,
-        folder: Path,
-        *attached: Path,
-        keep: tuple[Path, ...] = (),
-        account: bytes = ACCOUNT,
-        codename: Codename | None = None,
-        number: int = 0,
-        **wishes: Any,
-    ) -> tuple[Submission, StateFile]:
-        """Seal a testimony into a state at `folder`/state, which is not saved yet."""
-        verified = self.directory()
-        state = StateFile(folder / "state")
-        state.begin()
-        consent = verified.directory.consent_texts[0]
-        submission = seal_testimony(
-            account,
-            choose_attachments(list(attached), list(keep)),
-            Wishes(
-                **{"desk": "chemical", "language": "ar", "scopes": {"review": "allow"}, **wishes}
-            ),
-            Consent(consent.id, consent.sha256, consent.text),
-            verified,
-            thread_keys((codename or Codename.generate()).master(DEPLOYMENT)),
-            number,
-            state,
-            Silent(),
+    def open(self, case: str, action: dict[str, Any] | None = None) -> Any:
+        body = {"action": self.action(case) if action is None else action}
+        return self.client.post(f"/v1/cases/{case}/openings", json=body, headers=self.headers)
+
+
+def _multipart(parts: dict[str, bytes]) -> tuple[bytes, str]:
+    boundary = b"boundary-of-a-test"
+    body = b"".join(
+        b'--%b\r\nContent-Disposition: form-data; name="%b"; filename="%b"\r\n\r\n%b\r\n'
+        % (boundary, name.encode(), name.encode(), data)
+        for name, data in parts.items()
+        if data or name != "account"
+    )
+    return body + b"--%b--\r\n" % boundary, f"multipart/form-data; boundary={boundary.decode()}"
+
+
+@contextmanager
+def organisation_in(folder: Path, database_url: str | None = None) -> Iterator[Organisation]:
+    """Make the demonstration organisation over a database and objects in `folder`."""
+    clock = Clock()
+    config = replace(read_config(folder / "data"), admission_price=0)
+    config = replace(config, database_url=database_url or config.database_url)
+    services = replace(make_services(config, create_secrets=True), clock=clock)
+    migrate(services.database)
+    demo = folder / "demo"
+    desks = make_demo(services, demo)
+    keys = {path.stem: read_key(path, PASSPHRASE) for path in demo.glob("*/*.key")}
+    try:
+        yield Organisation(
+            services=services,
+            app=create_app(services),
+            folder=folder,
+            clock=clock,
+            desks={desk: [keys[one] for one in ids] for desk, ids in desks.items()},
+            administrator=next(one for one in keys.values() if one.role == "administrator"),
         )
-        return submission, state
+    finally:
+        services.database.dispose()
 
-    def open(self, submission: Submission) -> tuple[dict[str, Identity], Manifest]:
-        """Open every grant; returns the case key that each reader finds, and the manifest."""
-        checked = check_submission(submission, Limits())
-        assert len(submission.grants) == GRANT_SIZE * len(checked.labels)
-        keys = {
-            label.reader: open_grant(grant, self.readers[label.reader], checked.case)
-            for label, grant in zip(checked.labels, checked.grants, strict=True)
-        }
-        [key, *_] = keys.values()
-        return keys, parse_manifest(open_sealed(submission.manifest, key, Kind.MANIFEST))
+

@@ -124,7 +124,11 @@ def _print_table(found: list[ListedCase]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("case", "desk", "state", "received", "language", "flags", "objects", "size")
+    table = Table()
+    # The id is what a person copies into the next command, so it is never cut.
+    table.add_column("case", min_width=32, no_wrap=True)
+    for title in ("desk", "state", "received", "language", "flags", "objects", "size"):
+        table.add_column(title, overflow="fold")
     for one in found:
         table.add_row(
             one.case,

@@ -17,6 +17,7 @@ from amana.ops.maintenance import maintain as do_what_is_due
 from amana.ops.server import Server
 from amana.storage.database import Database
 from amana.storage.migrations import head, migrate, revision
+from amana.storage.stores import make_blobs
 
 data_option = click.option(
     "--data",
@@ -41,6 +42,7 @@ def _prepared(config: Config) -> None:
         found = revision(database)
         if found is None:
             migrate(database)
+            make_blobs(config).prepare()
         elif found != head():
             raise click.UsageError("The database has another schema; run 'amana migrate' first.")
     finally:
@@ -87,6 +89,7 @@ def migrate_command(data: Path | None, as_json: bool) -> None:
     services = make_services(config, create_secrets=True)
     before = revision(services.database)
     migrate(services.database)
+    services.blobs.prepare()
     _say(
         {"from": before, "to": head()},
         as_json,

@@ -113,11 +113,11 @@ class StateFile:
         try:
             if len(data) > LIMIT_BYTES:
                 raise ValueError
-            sending = _parsed(json.loads(data))
+            sending = _parsed(_json(data))
             for item in sending.checked().objects:
                 if self.sealed_path(item.i).stat().st_size != item.size:
                     raise ValueError
-        except (ProtocolError, ValueError, KeyError, TypeError, OSError, RecursionError):
+        except (ProtocolError, ValueError, LookupError, TypeError, AttributeError, OSError):
             raise Usage("The state file is damaged or incomplete.", slug="bad-state") from None
         return sending
 
@@ -135,6 +135,13 @@ class StateFile:
                 path.unlink()
         with suppress(OSError):
             self.folder.rmdir()
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError from None
 
 
 def _parsed(document: dict[str, Any]) -> Sending:

@@ -158,7 +158,8 @@ def _store(
         # Bytes that came with a checksum count only once it was checked.
         if sent is None:
             with services.database.transaction() as session:
-                service.record_progress(session, claim, progress)
+                if not service.record_progress(session, claim, progress):
+                    raise Superseded
 
     # Left without close, the appender forgets: so do bytes whose checksum is wrong or was not reached.
     with services.blobs.resume(claim.key, claim.progress, claim.size, note) as appender:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The directory (docs/protocol.md §9): whom the officers vouch for, and who may read what; random ids only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import marshmallow as ma
@@ -29,6 +30,20 @@ class DirectoryInvalid(ProtocolError):
 
     slug = "directory-invalid"
     title = "The directory is not in its form, or contradicts itself."
+
+
+class DirectoryIncomplete(ProtocolError):
+    """The officers' list of parts and the parts at hand are not the same."""
+
+    slug = "directory-incomplete"
+    title = "A part of the directory is missing, or there is one too many."
+
+
+class DirectoryExpired(ProtocolError):
+    """The officers' signatures ended, or were given for longer than is allowed."""
+
+    slug = "directory-expired"
+    title = "The directory has expired, or is valid for longer than allowed."
 
 
 class NoReader(ProtocolError):
@@ -170,6 +185,8 @@ class RootPins:
         fields = schema.checked(_PINS, document, "directory-invalid")
         for log in ("directory_log", "custody_log"):
             public_key(fields[log]["key"])
+        if fields["quorum"] > len(fields["cosigners"]):
+            raise DirectoryInvalid(title="The root asks for more cosigners than it names.")
         return cls(
             deployment=fields["deployment"],
             directory_log_key=fields["directory_log"]["key"],
@@ -301,66 +318,99 @@ def desk_target(desk: str) -> str:
     return f"desks/{desk}.json"
 
 
+def target_names(directory: bytes) -> frozenset[str]:
+    """Return the names of all targets of the version that this `directory.json` describes."""
+    return _target_names(_parsed(_DIRECTORY, directory))
+
+
 def parse_directory(targets: Mapping[str, bytes]) -> Directory:
     """Parse the targets of one version, each at most 512 KiB, and check that they agree."""
-    fields = _parsed(_DIRECTORY, targets, DIRECTORY_TARGET)
-    desks = tuple(
-        Desk(
-            id=desk["id"],
-            names=desk["names"],
-            languages=tuple(desk["languages"]),
-            flags=tuple(desk["flags"]),
-            draw=desk["draw"],
-            leads=tuple(desk["leads"]),
-        )
-        for desk in fields["desks"]
-    )
-    expected = {DIRECTORY_TARGET, PEOPLE_TARGET, *(desk_target(desk.id) for desk in desks)}
-    if set(targets) != expected or len(expected) != len(desks) + 2:
-        raise DirectoryInvalid
-    people: dict[str, Person] = {}
-    keys: dict[str, str] = {}
-    for person in _parsed(_PEOPLE, targets, PEOPLE_TARGET)["people"]:
-        _add(people, keys, person, frozenset())
+    if DIRECTORY_TARGET not in targets:
+        raise DirectoryIncomplete
+    fields = _parsed(_DIRECTORY, targets[DIRECTORY_TARGET])
+    if set(targets) != _target_names(fields):
+        raise DirectoryIncomplete
+    desks = tuple(_desk(one) for one in fields["desks"])
+    members = _Members()
+    for person in _parsed(_PEOPLE, targets[PEOPLE_TARGET])["people"]:
+        _demand(person["id"] not in members.people, "A person is listed twice.")
+        members.add(person)
     listed = {}
     for desk in desks:
-        document = _parsed(_READERS, targets, desk_target(desk.id))
-        if document["desk"] != desk.id:
-            raise DirectoryInvalid
-        listed[desk.id] = tuple(_reader(one) for one in document["readers"])
+        document = _parsed(_READERS, targets[desk_target(desk.id)])
+        _demand(document["desk"] == desk.id, "The readers of one desk are listed under another.")
         for one in document["readers"]:
-            _add(people, keys, one, frozenset({desk.id}))
-            _own(keys, one["intake_key"], one["id"])
-        leads = {one.id for one in listed[desk.id] if "lead" in one.roles}
-        if leads != set(desk.leads) or len(listed[desk.id]) != len({x.id for x in listed[desk.id]}):
-            raise DirectoryInvalid(
-                "directory-invalid", "The leads of a desk are not among its readers."
-            )
-    for custodian in fields["custodians"]["members"]:
-        # A custodian's key opens shares only; under another's name it would open more.
-        _own(keys, custodian["intake_key"], custodian["id"])
-    texts = tuple(
-        ConsentText(one["id"], one["language"], one["text"], one["sha256"])
-        for one in fields["consent_texts"]
-    )
-    if any(sha256_hex(one.text.encode("utf-8")) != one.sha256 for one in texts):
-        raise DirectoryInvalid("directory-invalid", "A consent text does not have its hash.")
+            members.add(one, desk.id)
+            members.own(one["intake_key"], one["id"], "intake")
+        listed[desk.id] = tuple(_reader(one) for one in document["readers"])
+        _check_desk(desk, listed[desk.id])
+    _check_custodians(fields["custodians"], members)
     return Directory(
         deployment=fields["deployment"],
         version=fields["version"],
         desks=desks,
         readers=listed,
-        people=people,
-        consent_texts=texts,
+        people=members.people,
+        consent_texts=_consent_texts(fields["consent_texts"]),
         document=fields,
     )
 
 
-def _parsed(form: ma.Schema, targets: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    if name not in targets:
-        raise DirectoryInvalid("directory-incomplete", "A part of the directory is missing.")
-    return schema.checked(
-        form, parse_canonical(targets[name], limit=LIMIT_BYTES), "directory-invalid"
+def check_signed(
+    directory: Directory,
+    pins: RootPins,
+    *,
+    version: int,
+    expires: datetime,
+    root_keys: Collection[str],
+    now: datetime,
+) -> None:
+    """Check that a directory is what the root pins and what the signed list around it says.
+
+    `version` and `expires` are those of the signed list; `root_keys` are the public keys (Base64) of
+    officers and server, which vouch for people and therefore belong to none of them.
+    """
+    if directory.deployment != pins.deployment or directory.version != version:
+        raise DirectoryInvalid(
+            "directory-tampered", "Parts of different directories were put together."
+        )
+    # An hour of grace, because the clocks of officers and readers differ.
+    latest = now.astimezone(UTC) + timedelta(days=TARGETS_DAYS, hours=1)
+    if not now < expires <= latest:
+        raise DirectoryExpired
+    taken = {*root_keys, pins.directory_log_key, pins.custody_log_key}
+    if any(one.signing_key in taken for one in directory.people.values()):
+        raise DirectoryInvalid(title="A person is listed with a key of the root.")
+
+
+def _target_names(fields: Mapping[str, Any]) -> frozenset[str]:
+    names = [desk_target(desk["id"]) for desk in fields["desks"]]
+    _demand(len(names) == len(set(names)), "A desk is listed twice.")
+    return frozenset({DIRECTORY_TARGET, PEOPLE_TARGET, *names})
+
+
+def _parsed(form: ma.Schema, document: bytes) -> dict[str, Any]:
+    return schema.checked(form, parse_canonical(document, limit=LIMIT_BYTES), "directory-invalid")
+
+
+def _demand(condition: bool, title: str) -> None:
+    if not condition:
+        raise DirectoryInvalid(title=title)
+
+
+def _all_differ(values: Iterable[str], title: str) -> None:
+    found = list(values)
+    _demand(len(found) == len(set(found)), title)
+
+
+def _desk(fields: Mapping[str, Any]) -> Desk:
+    return Desk(
+        id=fields["id"],
+        names=fields["names"],
+        languages=tuple(fields["languages"]),
+        flags=tuple(fields["flags"]),
+        draw=fields["draw"],
+        leads=tuple(fields["leads"]),
     )
 
 
@@ -377,24 +427,69 @@ def _reader(fields: Mapping[str, Any]) -> Reader:
     )
 
 
-def _add(
-    people: dict[str, Person],
-    keys: dict[str, str],
-    fields: Mapping[str, Any],
-    desks: frozenset[str],
-) -> None:
-    """Add a person, or another desk of theirs; one key belongs to one person, and nobody both reads and administers."""
-    known = people.get(fields["id"])
-    roles = frozenset(fields["roles"]) | (known.roles if known else frozenset())
-    if not fields["roles"] or ("administrator" in roles and roles & READER_ROLES):
-        raise DirectoryInvalid("directory-invalid", "Nobody both administers and reads.")
-    if known is not None and known.signing_key != fields["signing_key"]:
-        raise DirectoryInvalid("directory-invalid", "One person has two signing keys.")
-    _own(keys, fields["signing_key"], fields["id"])
-    all_desks = desks | (known.desks if known else frozenset())
-    people[fields["id"]] = Person(fields["id"], roles, all_desks, fields["signing_key"])
+def _check_desk(desk: Desk, listed: tuple[Reader, ...]) -> None:
+    _all_differ((one.id for one in listed), "A reader is listed twice at one desk.")
+    _all_differ(desk.leads, "A lead is listed twice.")
+    leads = {one.id for one in listed if "lead" in one.roles}
+    _demand(leads == set(desk.leads), "The leads of a desk are not its readers with that role.")
 
 
-def _own(keys: dict[str, str], key: str, person: str) -> None:
-    if keys.setdefault(key, person) != person:
-        raise DirectoryInvalid("directory-invalid", "One key is listed for two people.")
+def _check_custodians(fields: Mapping[str, Any], members: "_Members") -> None:
+    ids = [one["id"] for one in fields["members"]]
+    _all_differ(ids, "A custodian is listed twice.")
+    _demand(min(1, len(ids)) <= fields["k"] <= len(ids), "So many custodians cannot come together.")
+    for one in fields["members"]:
+        person = members.people.get(one["id"])
+        known = person is not None and "custodian" in person.roles
+        _demand(known, "A custodian does not stand among the people with that role.")
+        Recipient.parse(one["intake_key"])
+        # What opens shares must not open testimonies, so a reader's intake key is another key.
+        members.own(one["intake_key"], one["id"], "share")
+
+
+def _consent_texts(listed: list[Mapping[str, Any]]) -> tuple[ConsentText, ...]:
+    texts = tuple(ConsentText(**{k: v for k, v in one.items() if k != "ext"}) for one in listed)
+    _all_differ((one.id for one in texts), "Two consent texts have one id.")
+    for one in texts:
+        _demand(
+            sha256_hex(one.text.encode("utf-8")) == one.sha256,
+            "A consent text does not have its hash.",
+        )
+    return texts
+
+
+class _Members:
+    """Everybody of one version, gathered part by part; one key belongs to one person for one purpose."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, Person] = {}
+        self._owners: dict[str, tuple[str, str]] = {}
+        self._keys: dict[tuple[str, str], str] = {}
+
+    def add(self, fields: Mapping[str, Any], *desks: str) -> None:
+        """Add a person, or another desk of theirs."""
+        known = self.people.get(fields["id"])
+        roles = frozenset(fields["roles"]) | (known.roles if known else frozenset())
+        _demand(bool(fields["roles"]), "A person is listed without a role.")
+        _demand(
+            not ("administrator" in roles and roles & READER_ROLES),
+            "Nobody both administers and reads.",
+        )
+        self.own(fields["signing_key"], fields["id"], "sign")
+        self.people[fields["id"]] = Person(
+            id=fields["id"],
+            roles=roles,
+            desks=frozenset(desks) | (known.desks if known else frozenset()),
+            signing_key=fields["signing_key"],
+        )
+
+    def own(self, key: str, person: str, purpose: str) -> None:
+        """Note whose key this is; the same person may be listed with it again for the same purpose."""
+        _demand(
+            self._owners.setdefault(key, (person, purpose)) == (person, purpose),
+            "One key is listed for two people or purposes.",
+        )
+        _demand(
+            self._keys.setdefault((person, purpose), key) == key,
+            "One person has two keys for one purpose.",
+        )

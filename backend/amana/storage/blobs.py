@@ -109,6 +109,9 @@ class BlobStore(Protocol):
     def delete(self, key: str, progress: Progress) -> None:
         """Delete an object, finished or not, with all that was stored for it; idempotent."""
 
+    def prepare(self) -> None:
+        """Make the place where objects rest, if it is not there; idempotent. Raises StoreUnavailable."""
+
     def check(self) -> None:
         """Raise StoreUnavailable unless an object can be written, read and deleted."""
 

@@ -115,10 +115,14 @@ class FolderStore:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
                     raise
 
-    def check(self) -> None:
-        """Write and delete a file."""
+    def prepare(self) -> None:
         with _faults():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def check(self) -> None:
+        """Write and delete a file."""
+        self.prepare()
+        with _faults():
             probe = self.root / f".check-{secrets.token_hex(8)}"
             descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:

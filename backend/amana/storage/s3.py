@@ -196,6 +196,15 @@ class S3Store:
                 self._abort(key, state.upload)
         self._sweep(key)
 
+    def prepare(self) -> None:
+        try:
+            with _faults():
+                self._s3.head_bucket(Bucket=self.settings.bucket)
+        except (BlobMissing, StoreUnavailable):
+            # Some stores name a missing bucket in a code of their own; if it is there, this fails too.
+            with _faults():
+                self._s3.create_bucket(Bucket=self.settings.bucket)
+
     def check(self) -> None:
         """Put, read and delete a small object, by the same conditional request that objects are put with."""
         probe = self._at(f"{self.settings.prefix}check-{secrets.token_hex(8)}")
