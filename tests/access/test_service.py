@@ -96,7 +96,7 @@ def _by_somebody_else(organisation: Organisation, _claims: Any, _header: Any) ->
     return organisation.desks["chemical"][1].signing
 
 
-def _by_nobody(organisation: Organisation, claims: dict[str, Any], _header: Any) -> SigningKey:
+def _by_nobody(_organisation: Organisation, claims: dict[str, Any], _header: Any) -> SigningKey:
     claims["iss"] = claims["sub"] = random_id()
     return SigningKey.generate()
 

@@ -128,7 +128,7 @@ def film(
     extras: frozenset[str] = frozenset(),
     **options: str,
 ) -> None:
-    """Make a second of moving pictures and sound, with any of cover, words, attachment, chapters."""
+    """Make a second of moving pictures and sound, with any of cover, words, chapters."""
     with av.open(str(path), "w", format=muxer, container_options=options) as container:
         container.metadata.update(TAGS)
         streams: list[Any] = []
@@ -145,8 +145,6 @@ def film(
             streams.append(container.add_stream(audio, rate=rate, layout=layout, options=strict))
         for stream in streams:
             stream.metadata.update({"handler_name": CANARY, "language": "ara", "title": CANARY})
-        if "attachment" in extras:
-            container.add_attachment(CANARY, "text/plain", RAW)
         if "chapters" in extras:
             chapter: Any = {"id": 1, "start": 0, "end": 900, "time_base": Fraction(1, 1000)}
             container.set_chapters([chapter | {"metadata": {"title": CANARY}}])
@@ -206,9 +204,11 @@ def _frames(stream: Any) -> Iterator[Any]:
     resampler = av.AudioResampler(
         stream.format.name, stream.layout.name, rate, stream.frame_size or step
     )
-    for at in range(0, rate, step):
-        sound = av.AudioFrame("s16", "mono", step)
-        sound.planes[0].update(struct.pack(f"<{step}h", *tone[at : at + step]))
+    # The end is no multiple of any frame, so that encoders must say how much of their last is silence.
+    for at in range(0, rate - 123, step):
+        samples = tone[at : min(at + step, rate - 123)]
+        sound = av.AudioFrame("s16", "mono", len(samples))
+        sound.planes[0].update(struct.pack(f"<{len(samples)}h", *samples))
         sound.sample_rate, sound.pts = rate, at
         yield from resampler.resample(sound)
     yield from resampler.resample(None)
@@ -225,6 +225,30 @@ def mp4_with_places(path: Path) -> None:
     """A track of sensor data beside the pictures, as action cameras and phones write it."""
     film(path, "mp4", "libx264", "aac", extras=frozenset({"words", "cover"}))
     path.write_bytes(path.read_bytes().replace(b"tx3g", b"gpmd").replace(b"sbtl", b"meta"))
+
+
+def mkv(path: Path) -> None:
+    """The comments of Vorbis lie in the codec's own headers here, out of reach of a tag editor."""
+    plain = path.with_suffix(".plain")
+    film(plain, "matroska", "libx264", "vorbis")
+    comment = b"\x03vorbis" + struct.pack("<I", len(RAW)) + RAW + bytes(4) + b"\x01"
+    with av.open(str(plain)) as source, av.open(str(path), "w", format="matroska") as target:
+        target.metadata.update(TAGS)
+        target.add_attachment(CANARY, "text/plain", RAW)
+        chapter: Any = {"id": 1, "start": 0, "end": 900, "time_base": Fraction(1, 1000)}
+        target.set_chapters([chapter | {"metadata": {"title": CANARY}}])
+        streams: list[Any] = [
+            target.add_stream_from_template(stream, opaque=True) for stream in source.streams
+        ]
+        context = streams[1].codec_context
+        # The first header has 30 bytes, the old comment 16.
+        first, third = context.extradata[3:33], context.extradata[33 + context.extradata[2] :]
+        context.extradata = bytes((2, 30, len(comment))) + first + comment + third
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                target.mux(packet)
+    plain.unlink()
 
 
 def m4a(path: Path) -> None:
@@ -253,12 +277,7 @@ MEDIA: dict[str, tuple[str, Callable[[Path], None]]] = {
     "mov-hevc": ("video/quicktime", lambda path: film(path, "mov", "libx265", "aac")),
     "3gp": ("video/3gpp", lambda path: film(path, "3gp", "h263", "libopencore_amrnb")),
     "webm": ("video/webm", lambda path: film(path, "webm", "libvpx", "libopus")),
-    "mkv": (
-        "video/x-matroska",
-        lambda path: film(
-            path, "matroska", "libx264", "vorbis", extras=frozenset({"attachment", "chapters"})
-        ),
-    ),
+    "mkv": ("video/x-matroska", mkv),
     "opus": ("audio/ogg", lambda path: film(path, "ogg", None, "libopus")),
     "vorbis": ("audio/ogg", lambda path: film(path, "ogg", None, "vorbis")),
     "mp3": ("audio/mpeg", mp3),

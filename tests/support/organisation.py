@@ -183,5 +183,3 @@ def organisation_in(folder: Path, database_url: str | None = None) -> Iterator[O
         )
     finally:
         services.database.dispose()
-
-

@@ -70,7 +70,7 @@ class DeskInMemory:
                 "deployment": DEPLOYMENT,
                 "version": 7,
                 "desks": [desk],
-                "custodians": {"k": 2, "members": []},
+                "custodians": {"k": 0, "members": []},
                 "partners": [],
                 "consent_texts": texts,
                 "drop_bits": 0,

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from amana.cli.options import json_option, proxy_option, server_option
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
 from amana.client.officer import Proposal, new_root, pins, propose, read_json, sign
@@ -15,7 +16,6 @@ from amana.client.transport import Transport
 from amana.protocol.encoding import canonical
 
 _path = click.Path(path_type=Path)
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 @click.group()
@@ -29,7 +29,7 @@ def _say(document: dict[str, Any], as_json: bool, text: str) -> None:
 
 @officer.command()
 @click.option("--out", type=_path, required=True, help="Folder for the key file; keep it offline.")
-@_json
+@json_option
 def init(out: Path, as_json: bool) -> None:
     """Make an officer's key; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
     keys = PersonKeys.generate("officer")
@@ -63,7 +63,7 @@ def init(out: Path, as_json: bool) -> None:
 )
 @click.option("--root-threshold", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--targets-threshold", type=click.IntRange(1), default=2, show_default=True)
-@_json
+@json_option
 def propose_command(
     description: Path,
     version: int,
@@ -83,17 +83,21 @@ def propose_command(
         raise Usage("The first version needs both --online and --officer.")
     if online is not None:
         keys = read_json(online)
-        root = new_root(
-            list(officers),
-            online=keys["online"],
-            root_threshold=root_threshold,
-            targets_threshold=targets_threshold,
-            pins=pins(fields.get("deployment", ""), keys),
-            now=now,
-        )
+        try:
+            root = new_root(
+                list(officers),
+                online=keys["online"],
+                root_threshold=root_threshold,
+                targets_threshold=targets_threshold,
+                pins=pins(fields.get("deployment", ""), keys),
+                now=now,
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise Usage("This is not what 'amana directory keys --json' printed.") from None
     if out.exists() and any(out.iterdir()):
         raise Usage("The folder for the proposal is not empty.")
     proposal = propose(fields, version=version, now=now, days=days, root=root)
+    proposal.check(now)
     proposal.save(out)
     _say(
         {"proposal": str(out), "summary": proposal.summary()},
@@ -107,7 +111,7 @@ def propose_command(
 @click.option(
     "--key", envvar="AMANA_KEY", type=_path, required=True, help="Your key file (AMANA_KEY)."
 )
-@_json
+@json_option
 def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
     """Read what a proposal says, and add your signature."""
     loaded = Proposal.load(proposal)
@@ -128,11 +132,9 @@ def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
 
 @officer.command()
 @click.argument("proposal", type=_path)
-@click.option(
-    "--server", envvar="AMANA_SERVER", required=True, help="Address of the desk (AMANA_SERVER)."
-)
-@click.option("--proxy", help="socks5h://HOST:PORT, for Tor.")
-@_json
+@server_option
+@proxy_option
+@json_option
 def publish(proposal: Path, server: str, proxy: str | None, as_json: bool) -> None:
     """Bring a signed proposal to the server, which accepts it for its signatures alone."""
     loaded = Proposal.load(proposal)

@@ -41,6 +41,7 @@ from amana.protocol.policy import (
     is_scope,
 )
 
+PRIVATE_PREFIX: Final = "amana-sending-"
 DEFAULT_SCOPES: Final = {"review": "allow"}
 
 attempts_option = click.option(
@@ -185,7 +186,6 @@ def send(
         sending = as_sending(submission, verified, transport, proxy)
         if kept:
             kept.take_number()
-        state.save(sending)
         if not as_json and not kept:
             _show_codename(codename, language)
         told = {
@@ -260,7 +260,7 @@ def _account(language: str, text: Path | None, account: Path | None) -> bytes:
     content = read_limited(path, LIMIT_BYTES)
     try:
         if text:
-            return account_bytes(text_account(language, content.decode("utf-8-sig")))
+            return account_bytes(text_account(language=language, text=content.decode("utf-8-sig")))
         return account_bytes(json.loads(content))
     except ProtocolError as error:
         raise Usage(error.title, slug=error.slug) from None
@@ -328,7 +328,7 @@ def _state_at(path: Path | None) -> Iterator[StateFile]:
 
 @contextmanager
 def _private_place() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="amana-"))
+    folder = Path(tempfile.mkdtemp(prefix=PRIVATE_PREFIX))
     try:
         yield folder / "state"
     finally:
@@ -347,7 +347,7 @@ def _finish(
 ) -> None:
     """Deliver and say so; or say what arrived and how to go on. Raises Refused when the server took nothing."""
     try:
-        receipt = _deliver(delivery)
+        receipt = _deliver(delivery, state)
         if receipt_file:
             _write_receipt(receipt_file, receipt)
     except ClientError as error:
@@ -363,16 +363,21 @@ def _finish(
         )
         ctx.exit(error.exit_status)
     state.remove()
+    if state.path.parent.name.startswith(PRIVATE_PREFIX):
+        with suppress(OSError):
+            state.path.parent.rmdir()
     if as_json:
         click.echo(json.dumps({**told, "receipt": receipt}))
     else:
         click.echo(f"The testimony has arrived. Its case is {told['case']}.")
 
 
-def _deliver(delivery: Delivery) -> dict[str, Any]:
+def _deliver(delivery: Delivery, state: StateFile) -> dict[str, Any]:
     try:
         return delivery.run()
     except KeyboardInterrupt:
+        if not state.path.exists():
+            raise
         raise NetworkFailed("The sending was interrupted.", slug="interrupted") from None
 
 

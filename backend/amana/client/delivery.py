@@ -80,8 +80,9 @@ class Delivery:
     def run(self) -> dict[str, Any]:
         """Deliver, and return the receipt once it was verified; the caller then removes the state.
 
-        Raises NetworkFailed, Refused or NotVerified.
+        The state is saved before anything is sent. Raises NetworkFailed, Refused or NotVerified.
         """
+        self._save()
         for _ in range(ROUNDS):
             try:
                 receipt = self._round()

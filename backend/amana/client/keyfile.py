@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The keys of one person of staff: one file sealed with a passphrase, on their own device, never overwritten."""
 
-import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from amana.client.errors import NotVerified, Usage
-from amana.protocol.encoding import b64, canonical, check_id, random_id, unb64
-from amana.protocol.errors import CannotOpen, ProtocolError
+from amana.protocol.age import WrongPassphrase
+from amana.protocol.encoding import b64, canonical, check_id, parse_canonical, random_id, unb64
 from amana.protocol.sealing import Identity, Recipient, open_with_passphrase, seal_with_passphrase
 from amana.protocol.signing import SigningKey
 
@@ -42,7 +42,7 @@ class PersonKeys:
 
 
 def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: int = 18) -> Path:
-    """Write `<id>.key` into `folder`, mode 0600, whole or not at all; returns its path."""
+    """Write `<id>.key` into `folder`, mode 0600, whole or not at all, never over another; returns its path."""
     content = canonical(
         {
             "v": 1,
@@ -52,15 +52,30 @@ def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: i
             "intake_identity": str(keys.intake) if keys.intake else None,
         }
     )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{keys.id}.key"
     sealed = seal_with_passphrase(content, passphrase, work_factor=work_factor)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(sealed)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made with mode 0600; a link, unlike a rename, refuses a name that is taken.
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".key-") as draft:
+            draft.write(sealed)
+            draft.flush()
+            os.fsync(draft.fileno())
+            os.link(draft.name, path)
+        _sync(folder)
+    except FileExistsError:
+        raise Usage("There is such a key file already.", slug="key-exists") from None
+    except OSError:
+        raise Usage("The key file cannot be written.", slug="key-not-written") from None
     return path
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_key(path: Path, passphrase: str) -> PersonKeys:
@@ -72,19 +87,21 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
     except OSError:
         raise Usage("The key file cannot be read.", slug="bad-key-file") from None
     try:
-        fields = json.loads(open_with_passphrase(sealed, passphrase))
+        fields = parse_canonical(open_with_passphrase(sealed, passphrase), limit=LIMIT_BYTES)
         identity = fields["intake_identity"]
+        if fields["v"] != 1 or fields["role"] not in ROLES or len(fields) != 5:
+            raise ValueError
         return PersonKeys(
             id=check_id(fields["id"]),
-            role=str(fields["role"]),
+            role=fields["role"],
             signing=SigningKey(unb64(fields["signing_seed"], 32)),
             intake=Identity.parse(identity) if identity else None,
         )
-    except CannotOpen:
+    except WrongPassphrase:
         raise NotVerified(
             "The passphrase does not open the key file.", slug="wrong-passphrase"
         ) from None
-    except (ProtocolError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         raise Usage("This is not a key file.", slug="bad-key-file") from None
 
 

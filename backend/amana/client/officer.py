@@ -13,16 +13,20 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from tuf.api.serialization.json import JSONSerializer
 
+from amana.client.directory import root_keys, root_pins
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     PEOPLE_TARGET,
     TARGETS_DAYS,
+    Directory,
+    check_signed,
     desk_target,
+    fingerprint,
     parse_directory,
 )
-from amana.protocol.encoding import b64, canonical
+from amana.protocol.encoding import b64, canonical, parse_canonical
 from amana.protocol.errors import ProtocolError
 from amana.protocol.signing import SigningKey, public_key
 
@@ -51,13 +55,17 @@ class Proposal:
 
     def save(self, folder: Path) -> None:
         """Write the proposal into a folder."""
-        for name, content in self.files.items():
-            path = folder / "targets" / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        (folder / "targets.json").write_bytes(self.targets.to_bytes(_JSON))
+        contents = {f"targets/{name}": content for name, content in self.files.items()}
+        contents["targets.json"] = self.targets.to_bytes(_JSON)
         if self.root is not None:
-            (folder / "root.json").write_bytes(self.root.to_bytes(_JSON))
+            contents["root.json"] = self.root.to_bytes(_JSON)
+        try:
+            for name, content in contents.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        except OSError:
+            raise Usage("The folder of the proposal cannot be written.") from None
 
     @classmethod
     def load(cls, folder: Path) -> "Proposal":
@@ -70,12 +78,29 @@ class Proposal:
             files = {name: _read(folder / "targets" / name) for name in targets.signed.targets}
             for name, info in targets.signed.targets.items():
                 info.verify_length_and_hashes(files[name])
-            parse_directory(files)
+        except (RepositoryError, ValueError, KeyError, AttributeError):
+            raise NotVerified("The proposal is damaged.", slug="proposal-invalid") from None
+        proposal = cls(targets, files, root)
+        proposal.check(datetime.now(UTC))
+        return proposal
+
+    def check(self, now: datetime) -> Directory:
+        """Return the directory if its parts agree; what server and clients would refuse is refused here first."""
+        signed = self.targets.signed
+        root = None if self.root is None else self.root.signed
+        try:
+            directory = parse_directory(self.files)
+            check_signed(
+                directory,
+                version=signed.version,
+                expires=signed.expires,
+                deployment=root_pins(root).deployment if root else directory.deployment,
+                root_keys=root_keys(root) if root else (),
+                now=now,
+            )
         except ProtocolError as error:
             raise NotVerified(error.title, slug=error.slug) from None
-        except (RepositoryError, ValueError, KeyError):
-            raise NotVerified("The proposal is damaged.", slug="proposal-invalid") from None
-        return cls(targets, files, root)
+        return directory
 
     def bundle(self) -> dict[str, Any]:
         """Return what `POST /v1/directory` takes."""
@@ -88,29 +113,47 @@ class Proposal:
         }
 
     def summary(self) -> list[str]:
-        """Say in words what a signature would vouch for."""
+        """Say in words what a signature would vouch for, with the fingerprints that people read out."""
         directory = parse_directory(self.files)
         lines = [
             f"directory of {directory.deployment}, version {directory.version},"
-            f" until {self.targets.signed.expires:%Y-%m-%d}"
+            f" until {self.targets.signed.expires:%Y-%m-%d}",
+            *([] if self.root is None else _root_lines(self.root.signed)),
         ]
-        if self.root is not None:
-            signed = self.root.signed
-            lines.append(
-                f"root version {signed.version}: {signed.roles['targets'].threshold} of"
-                f" {len(signed.roles['targets'].keyids)} officers sign directories"
-            )
         for desk in directory.desks:
-            lines += [
-                f"desk {desk.id}: {one.id} ({', '.join(sorted(one.roles))})"
-                for one in directory.readers_of(desk.id)
-            ]
-        lines += [
-            f"{', '.join(sorted(p.roles))}: {p.id}"
-            for p in directory.people.values()
-            if not p.desks
-        ]
-        return lines
+            drawn = f"{desk.draw} drawn, and leads" if desk.draw else "all read"
+            lines.append(f"desk {desk.id}: {drawn}")
+            lines += [_reader_line(one) for one in self._listed(desk_target(desk.id), "readers")]
+        for one in self._listed(PEOPLE_TARGET, "people"):
+            lines.append(
+                f"  {', '.join(one['roles'])} {one['id']}, signing key {one['signing_key']}"
+            )
+        custodians = directory.document["custodians"]
+        members = len(custodians["members"])
+        lines.append(f"custodians: {custodians['k']} of {members} open what is kept apart")
+        lines += [f"consent text {one.id}: {one.sha256}" for one in directory.consent_texts]
+        # Whatever a proposal holds, it must not steer the terminal of the one who reads it.
+        return ["".join(filter(str.isprintable, line)) for line in lines]
+
+    def _listed(self, target: str, part: str) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = parse_canonical(self.files[target], limit=LIMIT_BYTES)[part]
+        return listed
+
+
+def _root_lines(root: Root) -> list[str]:
+    pinned = root_pins(root)
+    lines = [f"root of {pinned.deployment}, version {root.version}, until {root.expires:%Y-%m-%d}"]
+    for name, role in root.roles.items():
+        who = "officers" if name in {Root.type, Targets.type} else "server keys"
+        lines.append(f"  {name}: {role.threshold} of {len(role.keyids)} {who}")
+    lines += [f"  key {b64(bytes.fromhex(k.keyval['public']))}" for k in root.keys.values()]
+    return [*lines, f"  custody log {pinned.custody_log_key}"]
+
+
+def _reader_line(one: Mapping[str, Any]) -> str:
+    public = {name: one[name] for name in ("id", "signing_key", "intake_key", "intake_key_sig")}
+    takes = f", takes {', '.join(one['takes'])}" if one["takes"] else ""
+    return f"  {', '.join(one['roles'])} {one['id']}{takes}, fingerprint {fingerprint(public)}"
 
 
 def new_root(
@@ -123,6 +166,8 @@ def new_root(
     now: datetime,
 ) -> Metadata[Root]:
     """Return an unsigned first root over the officers' public keys (Base64)."""
+    if len(set(officers)) != len(officers):
+        raise Usage("One officer's key is given twice.")
     if not 1 <= root_threshold <= len(officers) or not 1 <= targets_threshold <= len(officers):
         raise Usage("A threshold does not fit the number of officers.")
     root = Root(
@@ -184,6 +229,10 @@ def propose(
 def sign(proposal: Proposal, keys: PersonKeys) -> list[str]:
     """Add one officer's signatures; signing twice counts once. Returns what was signed."""
     signer = tuf_signer(keys.signing)
+    if proposal.root is not None:
+        officers = proposal.root.signed.roles[Targets.type].keyids
+        if signer.public_key.keyid not in officers:
+            raise Usage("The root does not name this key as an officer's.", slug="not-an-officer")
     proposal.targets.sign(signer, append=True)
     signed = ["directory"]
     if proposal.root is not None:
@@ -204,15 +253,12 @@ def online_keys(
 
 
 def pins(deployment: str, keys: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the root's field `x-amana`."""
-    return {
-        "v": 1,
-        "deployment": deployment,
-        "directory_log": keys["directory_log"],
-        "custody_log": keys["custody_log"],
-        "cosigners": [],
-        "quorum": 0,
+    """Return the root's field `x-amana`; a log's origin begins with the deployment, as no two logs share one."""
+    logs = {
+        name: {"origin": f"{deployment}/{keys[name]['origin']}", "key": keys[name]["key"]}
+        for name in ("directory_log", "custody_log")
     }
+    return {"v": 1, "deployment": deployment, **logs, "cosigners": [], "quorum": 0}
 
 
 def read_json(path: Path) -> Any:

@@ -19,7 +19,7 @@ class DirectoryFile(Base):
 
 
 class DirectoryVersion(Base):
-    """One published version and the names of its target files."""
+    """One published version; its targets are the files below `versions/<version>/`."""
 
     __tablename__ = "directory_versions"
 

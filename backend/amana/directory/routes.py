@@ -27,14 +27,16 @@ def get_file(name: str) -> Response:
     given = services()
     with given.database.reading() as session:
         content = service.file(session, name)
-    if name == "timestamp.json" and service.is_stale(content, given.clock()):
+    if name == service.TIMESTAMP and service.is_stale(content, given.clock()):
         with given.database.transaction() as session:
             service.refresh(session, given.secrets.online, given.clock())
             content = service.file(session, name)
     response = Response(content, content_type="application/json")
     # Names with a version or a hash in them never change.
-    kept = name != "timestamp.json"
+    kept = name != service.TIMESTAMP
     response.headers["Cache-Control"] = "public, max-age=86400, immutable" if kept else "no-cache"
+    response.add_etag()
+    response.make_conditional(request)
     return response
 
 

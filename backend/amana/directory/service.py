@@ -1,25 +1,39 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Publish what the officers signed and say who may read now; the server adds freshness, never authority."""
 
+import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
+from amana.client.directory import root_keys, root_pins
 from amana.client.officer import tuf_signer
 from amana.directory.models import DirectoryFile, DirectoryVersion
 from amana.errors import Conflict, NotFound, Refusal, Unprocessable
-from amana.protocol.directory import TARGETS_DAYS, Directory, RootPins, parse_directory
+from amana.protocol.directory import (
+    Directory,
+    DirectoryIncomplete,
+    check_signed,
+    parse_directory,
+)
 from amana.protocol.errors import ProtocolError
 from amana.protocol.signing import SigningKey
 
-SNAPSHOT_DAYS = 7
-TIMESTAMP_DAYS = 1
-MAX_TARGETS = 128
+T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
+
+SNAPSHOT_LIFE = timedelta(days=7)
+TIMESTAMP_LIFE = timedelta(days=1)
+TIMESTAMP = "timestamp.json"
+_METADATA = re.compile(r"[1-9][0-9]{0,8}\.(root|targets)\.json")
+_SERVED = re.compile(
+    r"timestamp\.json|[1-9][0-9]{0,8}\.(root|targets|snapshot)\.json|targets/[a-z0-9./-]{1,180}"
+)
 
 
 class DirectoryRefused(Unprocessable):
@@ -32,14 +46,14 @@ class DirectoryThreshold(Unprocessable):
     title = "Too few officers signed the directory."
 
 
-class DirectoryExpired(Unprocessable):
-    slug = "directory-expired"
-    title = "The directory has expired, or is valid for longer than allowed."
-
-
 class DirectoryRollback(Conflict):
     slug = "directory-rollback"
     title = "The directory is not the version after the one that is published."
+
+
+class RootExpired(Unprocessable):
+    slug = "root-expired"
+    title = "The officers' root has expired; they must sign a new one."
 
 
 class NoDirectory(Refusal):
@@ -58,38 +72,41 @@ def publish(
     now: datetime,
 ) -> int:
     """Verify a version with the officers' signatures and publish it; the same one again changes nothing."""
+    if not all(_METADATA.fullmatch(name) for name in metadata):
+        raise DirectoryRefused
     try:
         root, roots = _roots(session, metadata, trusted_root, now)
         signed, name, content = _targets(metadata)
         _check_signatures(root, signed)
         directory = _check_content(signed.signed, targets, root, now)
-        online_key = root.roles["timestamp"].keyids
-        if tuf_signer(online).public_key.keyid not in online_key:
-            raise DirectoryRefused("The root names another online key than this server's.")
     except ProtocolError as error:
         raise DirectoryRefused(error.title, slug=error.slug) from None
     except (RepositoryError, ValueError, KeyError):
         raise DirectoryRefused from None
-    latest = latest_version(session)
-    if latest is not None and directory.version == latest:
-        if _content(session, name) == content:
-            return latest
+    if tuf_signer(online).public_key.keyid not in root.roles[Timestamp.type].keyids:
+        raise DirectoryRefused("The root names another online key than this server's.")
+    previous = _timestamp(session, wait=True)
+    latest = latest_version(session) or 0
+    if directory.version == latest and _content(session, name) == content:
+        return latest
+    if directory.version != latest + 1:
         raise DirectoryRollback
-    if directory.version != (latest or 0) + 1:
-        raise DirectoryRollback
+    try:
+        session.add(DirectoryVersion(version=directory.version, published_on=now.date()))
+        session.flush()
+    except IntegrityError:
+        # Only two first versions at once come here; later ones wait for each other above.
+        raise DirectoryRollback from None
     for target, data in targets.items():
-        info = signed.signed.targets[target]
-        folder, _, last = target.rpartition("/")
-        path = f"{folder}/" if folder else ""
-        _put(session, f"targets/{path}{info.hashes['sha256']}.{last}", data)
+        folder, slash, last = target.rpartition("/")
+        sha256 = signed.signed.targets[target].hashes["sha256"]
+        _put(session, f"targets/{folder}{slash}{sha256}.{last}", data)
         _put(session, f"versions/{directory.version}/{target}", data)
     _put(session, name, content)
     for root_name, root_content in roots.items():
         _put(session, root_name, root_content)
-    session.execute(
-        sa.insert(DirectoryVersion).values(version=directory.version, published_on=now.date())
-    )
-    _sign_snapshot(session, directory.version, online, now)
+    number = _sign_snapshot(session, directory.version, previous, online, now)
+    _sign_timestamp(session, number, previous, online, now)
     return directory.version
 
 
@@ -97,24 +114,26 @@ def _roots(
     session: Session, metadata: Mapping[str, bytes], trusted_root: bytes, now: datetime
 ) -> tuple[Root, dict[str, bytes]]:
     """Follow the chain of roots from the configured one; each is signed by the one before and by itself."""
-    current = Metadata[Root].from_bytes(trusted_root)
+    current = _parsed(Root, trusted_root)
     current.signed.verify_delegate(Root.type, current.signed_bytes, current.signatures)
+    deployment = root_pins(current.signed).deployment
     roots = {f"{current.signed.version}.root.json": trusted_root}
     while True:
         name = f"{current.signed.version + 1}.root.json"
         content = _content(session, name) or metadata.get(name)
         if content is None:
             break
-        following = Metadata[Root].from_bytes(content)
+        following = _parsed(Root, content)
         if following.signed.version != current.signed.version + 1:
             raise DirectoryRollback
         for judge in (current.signed, following.signed):
             judge.verify_delegate(Root.type, following.signed_bytes, following.signatures)
         current = following
         roots[name] = content
+        if root_pins(current.signed).deployment != deployment:
+            raise DirectoryRefused("The root is of another installation.")
     if current.signed.is_expired(now):
-        raise DirectoryExpired
-    RootPins.parse(current.signed.unrecognized_fields.get("x-amana"))
+        raise RootExpired
     return current.signed, roots
 
 
@@ -125,10 +144,18 @@ def _targets(metadata: Mapping[str, bytes]) -> tuple[Metadata[Targets], str, byt
     if len(found) != 1:
         raise DirectoryRefused
     name, content = found[0]
-    signed = Metadata[Targets].from_bytes(content)
+    signed = _parsed(Targets, content)
     if name != f"{signed.signed.version}.targets.json":
         raise DirectoryRefused
     return signed, name, content
+
+
+def _parsed(kind: type[T], content: bytes) -> Metadata[T]:
+    """Parse metadata of one kind: officers sign several, and one must not pass for another."""
+    metadata = Metadata[T].from_bytes(content)
+    if metadata.signed.type != kind.type:
+        raise DirectoryRefused
+    return metadata
 
 
 def _check_signatures(root: Root, signed: Metadata[Targets]) -> None:
@@ -141,54 +168,83 @@ def _check_signatures(root: Root, signed: Metadata[Targets]) -> None:
 def _check_content(
     signed: Targets, targets: Mapping[str, bytes], root: Root, now: datetime
 ) -> Directory:
-    if signed.is_expired(now) or signed.expires > now + timedelta(days=TARGETS_DAYS, hours=1):
-        raise DirectoryExpired
-    if set(signed.targets) != set(targets) or len(targets) > MAX_TARGETS:
-        raise DirectoryRefused(slug="directory-incomplete")
+    if set(signed.targets) != set(targets):
+        raise DirectoryIncomplete
     for name, info in signed.targets.items():
+        if set(info.hashes) != {"sha256"}:
+            raise DirectoryRefused
         info.verify_length_and_hashes(targets[name])
     directory = parse_directory(targets)
-    pinned = RootPins.parse(root.unrecognized_fields.get("x-amana"))
-    if directory.deployment != pinned.deployment or directory.version != signed.version:
-        raise DirectoryRefused
+    check_signed(
+        directory,
+        version=signed.version,
+        expires=signed.expires,
+        deployment=root_pins(root).deployment,
+        root_keys=root_keys(root),
+        now=now,
+    )
     return directory
 
 
-def _sign_snapshot(session: Session, version: int, online: SigningKey, now: datetime) -> None:
-    snapshot = Metadata(Snapshot(version=version, expires=_until(now, SNAPSHOT_DAYS)))
-    previous = _timestamp(session)
-    if previous is not None:
-        snapshot.signed.version = previous.snapshot_meta.version + 1
-    snapshot.signed.meta["targets.json"] = MetaFile(version)
-    snapshot.sign(tuf_signer(online))
-    _put(session, f"{snapshot.signed.version}.snapshot.json", snapshot.to_bytes())
-    timestamp = Metadata(Timestamp(expires=_until(now, TIMESTAMP_DAYS)))
-    timestamp.signed.version = previous.version + 1 if previous is not None else 1
-    timestamp.signed.snapshot_meta = MetaFile(snapshot.signed.version)
-    timestamp.sign(tuf_signer(online))
-    _put(session, "timestamp.json", timestamp.to_bytes())
+def _sign_snapshot(
+    session: Session, version: int, previous: Timestamp | None, online: SigningKey, now: datetime
+) -> int:
+    """Sign which list of the officers is the newest; returns the snapshot's number."""
+    number = 1 if previous is None else previous.snapshot_meta.version + 1
+    snapshot = Snapshot(version=number, expires=now + SNAPSHOT_LIFE)
+    snapshot.meta["targets.json"] = MetaFile(version)
+    _put(session, f"{number}.snapshot.json", _signed(snapshot, online))
+    # Whoever fetches just now may still need the one before, and nobody needs older ones.
+    session.execute(
+        sa.delete(DirectoryFile).where(DirectoryFile.name == f"{number - 2}.snapshot.json")
+    )
+    return number
+
+
+def _sign_timestamp(
+    session: Session, snapshot: int, previous: Timestamp | None, online: SigningKey, now: datetime
+) -> None:
+    timestamp = Timestamp(
+        version=1 if previous is None else previous.version + 1, expires=now + TIMESTAMP_LIFE
+    )
+    timestamp.snapshot_meta = MetaFile(snapshot)
+    _put(session, TIMESTAMP, _signed(timestamp, online))
+
+
+def _signed(signed: Snapshot | Timestamp, online: SigningKey) -> bytes:
+    metadata: Metadata[Any] = Metadata(signed)
+    metadata.sign(tuf_signer(online))
+    return metadata.to_bytes()
 
 
 def refresh(session: Session, online: SigningKey, now: datetime) -> int:
-    """Sign snapshot and time stamp anew when half of the time stamp's life is over; returns 1 if it did."""
-    timestamp = _timestamp(session)
+    """Sign the time stamp, and the snapshot, anew when half of its life is over; returns 1 if it did."""
+    previous = _timestamp(session, wait=True)
     version = latest_version(session)
-    half = timedelta(days=TIMESTAMP_DAYS) / 2
-    if timestamp is None or version is None or timestamp.expires - now > half:
+    if previous is None or version is None or not _is_old(previous, TIMESTAMP_LIFE, now):
         return 0
-    _sign_snapshot(session, version, online, now)
+    number = previous.snapshot_meta.version
+    content = _content(session, f"{number}.snapshot.json")
+    if content is None or _is_old(
+        Metadata[Snapshot].from_bytes(content).signed, SNAPSHOT_LIFE, now
+    ):
+        number = _sign_snapshot(session, version, previous, online, now)
+    _sign_timestamp(session, number, previous, online, now)
     return 1
 
 
 def is_stale(timestamp: bytes, now: datetime) -> bool:
     """Tell whether a time stamp has lived more than half of its life."""
-    expires = Metadata[Timestamp].from_bytes(timestamp).signed.expires
-    return expires - now <= timedelta(days=TIMESTAMP_DAYS) / 2
+    return _is_old(Metadata[Timestamp].from_bytes(timestamp).signed, TIMESTAMP_LIFE, now)
+
+
+def _is_old(signed: Snapshot | Timestamp, life: timedelta, now: datetime) -> bool:
+    return signed.expires - now <= life / 2
 
 
 def file(session: Session, name: str) -> bytes:
     """Return one file of the directory."""
-    content = None if name.startswith("versions/") else _content(session, name)
+    content = _content(session, name) if _SERVED.fullmatch(name) else None
     if content is None:
         raise NotFound
     return content
@@ -228,15 +284,13 @@ def _content(session: Session, name: str) -> bytes | None:
     return session.scalar(sa.select(DirectoryFile.content).where(DirectoryFile.name == name))
 
 
-def _timestamp(session: Session) -> Timestamp | None:
-    content = _content(session, "timestamp.json")
+def _timestamp(session: Session, *, wait: bool = False) -> Timestamp | None:
+    """Return the newest time stamp; with `wait`, after all others who are about to replace it."""
+    query = sa.select(DirectoryFile.content).where(DirectoryFile.name == TIMESTAMP)
+    content = session.scalar(query.with_for_update() if wait else query)
     return None if content is None else Metadata[Timestamp].from_bytes(content).signed
 
 
 def _put(session: Session, name: str, content: bytes) -> None:
     session.merge(DirectoryFile(name=name, content=content))
     session.flush()
-
-
-def _until(now: datetime, days: int) -> datetime:
-    return now.astimezone(UTC).replace(microsecond=0) + timedelta(days=days)

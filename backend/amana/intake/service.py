@@ -22,6 +22,11 @@ from amana.protocol.submission import CheckedSubmission, Limits, Submission, che
 from amana.storage.blobs import Progress
 from amana.storage.database import table_of
 
+# Built once: on the busiest path, building a statement costs more than running it.
+_INSERT_TESTIMONY = sa.insert(table_of(Testimony))
+_INSERT_GRANTS = sa.insert(table_of(Grant))
+_INSERT_UPLOADS = sa.insert(table_of(UploadedObject))
+
 
 @dataclass(frozen=True)
 class Known:
@@ -98,35 +103,35 @@ def receive(
         expires_on=None if complete else today + timedelta(days=upload_days),
     )
     try:
-        session.execute(
-            sa.insert(table_of(Testimony)).values(
-                case=checked.case,
-                state=State.RECEIVED if complete else State.ARRIVING,
-                desk=policy.desk,
-                language=policy.language,
-                flags=",".join(policy.flags),
-                control=policy.control,
-                directory=directory,
-                digest=known.digest,
-                paid=paid,
-                policy=parts.policy,
-                labels=parts.labels,
-                manifest=parts.manifest,
-                account=parts.account,
-                declared=parts.objects,
-                object_count=len(checked.objects) + bool(parts.account),
-                size=checked.declared_bytes + len(parts.account),
-                announced_on=today,
-                expires_on=known.expires_on,
-                received_on=received_on,
-                receipt=known.receipt,
-            )
-        )
+        row = {
+            "case": checked.case,
+            "state": State.RECEIVED if complete else State.ARRIVING,
+            "desk": policy.desk,
+            "language": policy.language,
+            "flags": ",".join(policy.flags),
+            "control": policy.control,
+            "directory": directory,
+            "digest": known.digest,
+            "paid": paid,
+            "policy": parts.policy,
+            "labels": parts.labels,
+            "manifest": parts.manifest,
+            "account": parts.account,
+            "declared": parts.objects,
+            "object_count": len(checked.objects) + bool(parts.account),
+            "size": checked.declared_bytes + len(parts.account),
+            "announced_on": today,
+            "expires_on": known.expires_on,
+            "received_on": received_on,
+            "receipt": known.receipt,
+        }
+        connection = session.connection()
+        connection.execute(_INSERT_TESTIMONY, row)
     except IntegrityError:
         # Two requests with one case at once: the other one won, and this one is told on its retry.
         raise Conflict("This case or its control key is already here.", slug="case-known") from None
-    session.execute(
-        sa.insert(table_of(Grant)),
+    connection.execute(
+        _INSERT_GRANTS,
         [
             {
                 "case": checked.case,
@@ -140,8 +145,8 @@ def receive(
         ],
     )
     if checked.objects:
-        session.execute(
-            sa.insert(table_of(UploadedObject)),
+        connection.execute(
+            _INSERT_UPLOADS,
             [
                 {
                     "case": checked.case,
@@ -151,6 +156,8 @@ def receive(
                     "sealed_sha256": item.sealed_sha256,
                     "durable_offset": 0,
                     "progress": "",
+                    "writer": None,
+                    "process": None,
                     "wanted": False,
                 }
                 for item in checked.objects

@@ -358,28 +358,25 @@ def parse_directory(targets: Mapping[str, bytes]) -> Directory:
 
 def check_signed(
     directory: Directory,
-    pins: RootPins,
     *,
     version: int,
     expires: datetime,
+    deployment: str,
     root_keys: Collection[str],
     now: datetime,
 ) -> None:
-    """Check that a directory is what the root pins and what the signed list around it says.
+    """Check that a directory is what the officers' signed list and their root say.
 
-    `version` and `expires` are those of the signed list; `root_keys` are the public keys (Base64) of
-    officers and server, which vouch for people and therefore belong to none of them.
+    `version` and `expires` stand in the list, `deployment` in the root; `root_keys` are the public keys
+    (Base64) that the root names: they vouch for people and therefore belong to none of them.
     """
-    if directory.deployment != pins.deployment or directory.version != version:
-        raise DirectoryInvalid(
-            "directory-tampered", "Parts of different directories were put together."
-        )
+    if directory.deployment != deployment or directory.version != version:
+        raise DirectoryInvalid(title="Parts of different directories were put together.")
     # An hour of grace, because the clocks of officers and readers differ.
     latest = now.astimezone(UTC) + timedelta(days=TARGETS_DAYS, hours=1)
     if not now < expires <= latest:
         raise DirectoryExpired
-    taken = {*root_keys, pins.directory_log_key, pins.custody_log_key}
-    if any(one.signing_key in taken for one in directory.people.values()):
+    if any(one.signing_key in root_keys for one in directory.people.values()):
         raise DirectoryInvalid(title="A person is listed with a key of the root.")
 
 
@@ -475,6 +472,7 @@ class _Members:
             not ("administrator" in roles and roles & READER_ROLES),
             "Nobody both administers and reads.",
         )
+        public_key(fields["signing_key"])
         self.own(fields["signing_key"], fields["id"], "sign")
         self.people[fields["id"]] = Person(
             id=fields["id"],

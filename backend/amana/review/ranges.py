@@ -3,7 +3,7 @@
 
 import re
 
-_RANGE = re.compile(r"bytes=(\d{0,16})-(\d{0,16})")
+_RANGE = re.compile(r"bytes=([0-9]{0,16})-([0-9]{0,16})")
 
 
 class RangeNotSatisfiable(Exception):

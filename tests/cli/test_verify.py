@@ -1,0 +1,88 @@
+"""`amana verify receipt` says what it checked, and needs nothing but the root."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amana.protocol.signing import SigningKey
+from tests.support.server import Service, amana
+
+
+@pytest.fixture(scope="module")
+def sent(service: Service, root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    text = tmp_path_factory.mktemp("text") / "text"
+    text.write_text("synthetic")
+    done = amana(
+        "witness", "send", "--server", service.url, "--root", root, "--desk", "general",
+        "--language", "en", "--text", text, "--json",
+    )  # fmt: skip
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def verify(content: object, folder: Path, root: Path, status: int) -> dict[str, Any]:
+    path = folder / "receipt.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    done = amana("verify", "receipt", path, "--root", root, "--json", check=status)
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["verified"] is (status == 0)
+    assert all(check.keys() == {"name", "ok", "detail"} for check in document["checks"])
+    return document
+
+
+def failed(document: dict[str, Any]) -> list[str]:
+    return [check["name"] for check in document["checks"] if not check["ok"]]
+
+
+def test_a_receipt_verifies_alone_and_in_what_send_printed(
+    sent: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
+    assert failed(verify(sent["receipt"], tmp_path, root, 0)) == []
+    assert failed(verify(sent, tmp_path, root, 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        ({"received_on": "2013-08-21"}, "signature"),
+        ({"case": "a" * 32}, "signature"),
+        ({"more": 1}, "form"),
+        ({"sig": None}, "form"),
+    ],
+)
+def test_a_changed_receipt_does_not_verify(
+    sent: dict[str, Any], root: Path, tmp_path: Path, changes: dict[str, Any], check: str
+) -> None:
+    assert failed(verify({**sent["receipt"], **changes}, tmp_path, root, 3)) == [check]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", "[" * 50_000, '{"receipt": {}}', "\x00"])
+def test_something_else_is_no_receipt(root: Path, tmp_path: Path, content: str) -> None:
+    assert failed(verify(content, tmp_path, root, 3)) == ["form"]
+
+
+def test_a_root_that_was_changed_is_not_trusted(
+    sent: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
+    document = json.loads(root.read_bytes())
+    document["signed"]["x-amana"]["custody_log"]["key"] = SigningKey.generate().public
+    changed = tmp_path / "root.json"
+    changed.write_text(json.dumps(document))
+    assert failed(verify(sent["receipt"], tmp_path, changed, 3)) == ["root"]
+
+
+def test_a_person_reads_the_checks_line_by_line(
+    sent: dict[str, Any], root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "receipt.json"
+    path.write_text(json.dumps(sent["receipt"]))
+    done = amana("verify", "receipt", path, "--root", root)
+    lines = done.stdout.splitlines()
+    assert [line[:5] for line in lines] == ["ok   "] * 5
+    assert sent["case"] in lines[-1]
+
+
+def test_a_file_that_is_not_there_is_wrong_usage(root: Path, tmp_path: Path) -> None:
+    amana("verify", "receipt", tmp_path / "none", "--root", root, check=2)

@@ -1,0 +1,250 @@
+"""`amana witness` from the outside: what it prints, how it ends, and what it leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.cutting_proxy import End, cutting_proxy
+from tests.support.server import AMANA, Service, amana, make_demo, running_service, wait_until
+from tests.support.socks import socks_server
+
+TEXT = "شهادة تجريبية، للاختبار فقط."
+
+
+class Home:
+    """A witness's device: a folder with the text, an attachment, and a place for temporary files."""
+
+    def __init__(self, folder: Path, url: str, root: Path) -> None:
+        self.folder, self.url, self.root = folder, url, root
+        self.text, self.film = folder / "text", folder / "film"
+        self.text.write_text(TEXT, encoding="utf-8")
+        self.film.write_bytes(os.urandom(3_000_000))
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+        self.state = folder / "state"
+
+    def arguments(self, *more: str | Path, url: str | None = None) -> list[str | Path]:
+        return [
+            "witness", "send", "--server", url or self.url, "--root", self.root,
+            "--desk", "chemical", "--language", "ar", "--text", self.text, *more,
+        ]  # fmt: skip
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"TMPDIR": str(self.temporary)}
+
+    def send(
+        self, *more: str | Path, url: str | None = None, check: int = 0
+    ) -> "subprocess.CompletedProcess[str]":
+        return amana(*self.arguments(*more, url=url), env=self.env, check=check)
+
+    def left(self) -> set[str]:
+        """Return what lies here that the witness did not put here."""
+        there = {path.name for path in self.folder.iterdir()} - {"text", "film", "tmp"}
+        return there | {f"tmp/{path.name}" for path in self.temporary.iterdir()}
+
+
+@pytest.fixture
+def home(tmp_path: Path, service: Service, root: Path) -> Home:
+    return Home(tmp_path, service.url, root)
+
+
+def one_object(text: str) -> dict[str, Any]:
+    document = json.loads(text)
+    assert isinstance(document, dict)
+    return document
+
+
+def test_json_is_one_object_and_nothing_else(home: Home) -> None:
+    done = home.send("--keep-metadata", home.film, "--json")
+    sent = one_object(done.stdout)
+    assert done.stderr == ""
+    assert sent.keys() == {"case", "codename", "codename_digits", "receipt"}
+    assert sent["receipt"]["case"] == sent["case"]
+    assert len(sent["codename"].split()) == 8
+    assert len(sent["codename_digits"].replace(" ", "")) == 30
+    assert len(sent["receipt"]["event"]["objects"]) == 2
+    assert home.left() == set()
+
+
+def test_a_person_sees_the_codename_and_the_consent_text_on_the_terminal_only(home: Home) -> None:
+    done = home.send("--receipt-file", home.folder / "receipt")
+    assert "Your codename" in done.stderr
+    assert "تجريبي" in done.stderr
+    assert "Your codename" not in done.stdout
+    assert "has arrived" in done.stdout
+    amana("verify", "receipt", home.folder / "receipt", "--root", home.root)
+    assert home.left() == {"receipt"}
+
+
+def test_a_codename_file_is_written_once_and_used_again(home: Home) -> None:
+    path = home.folder / "codename"
+    first = one_object(home.send("--codename-file", path, "--json").stdout)
+    assert path.stat().st_mode & 0o777 == 0o600
+    second = one_object(home.send("--codename-file", path, "--json").stdout)
+    assert first["codename"] == second["codename"]
+    assert first["case"] != second["case"]
+    assert json.loads(path.read_text()) == {"codename": first["codename_digits"], "next": 2}
+
+
+def test_a_number_used_before_is_refused_by_the_server_and_not_offered_again(home: Home) -> None:
+    path = home.folder / "codename"
+    home.send("--codename-file", path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "next": 0}))
+    done = home.send("--codename-file", path, "--json", check=1)
+    assert done.stdout == ""
+    assert done.stderr.startswith("case-known: ")
+    assert home.left() == {"codename"}
+    home.send("--codename-file", path)
+    assert json.loads(path.read_text())["next"] == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--account", "{text}"],
+        ["--consent", "everything=allow"],
+        ["--consent", "review=perhaps"],
+        ["--consent", "review"],
+        ["--flag", "famous"],
+        ["--identity-level", "nobody"],
+        ["--withdrawal-delay", "3"],
+        ["--attach", "{film}"],
+        ["--attach", "{folder}/none"],
+        ["--desk", "nowhere"],
+        ["--consent-text", "none"],
+        ["--language", "kmr"],
+        ["--server", "http://amana.example"],
+        ["--proxy", "http://127.0.0.1:1"],
+        ["--text", "{film}"],
+        ["--codename-file", "{text}"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_sends_nothing_and_leaves_nothing(home: Home, arguments: list[str]) -> None:
+    places = {"text": home.text, "film": home.film, "folder": home.folder}
+    state = ["--state", str(home.state)]
+    done = home.send(*(one.format(**places) for one in arguments), *state, "--json", check=2)
+    assert done.stdout == ""
+    assert done.stderr
+    assert home.left() == set()
+
+
+def test_a_root_of_somebody_else_ends_before_anything_is_sealed(home: Home) -> None:
+    document = json.loads(home.root.read_bytes())
+    document["signed"]["x-amana"]["deployment"] = "another"
+    home.root = home.folder / "tmp" / "root.json"
+    home.root.write_text(json.dumps(document))
+    done = home.send("--state", home.state, "--json", check=3)
+    assert done.stderr.startswith("root-invalid: ")
+    assert home.left() == {"tmp/root.json"}
+
+
+def test_without_a_network_nothing_is_sealed(home: Home) -> None:
+    done = home.send("--attempts", "1", "--json", url="http://127.0.0.1:9", check=4)
+    assert done.stdout == ""
+    assert done.stderr.startswith("network: ")
+    assert home.left() == set()
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["--state", "no --state"])
+def test_a_cut_sending_says_how_to_go_on_and_then_leaves_nothing(home: Home, named: bool) -> None:
+    cuts = [(1_000_000, End.RST), *[(1, End.FIN)] * 20]
+    state = ["--state", home.state] if named else []
+    with cutting_proxy(home.url, cuts) as proxy:
+        done = home.send(
+            "--keep-metadata", home.film, *state, "--attempts", "2", "--json", url=proxy.url, check=4
+        )  # fmt: skip
+    unfinished = one_object(done.stdout)
+    assert unfinished.keys() == {"case", "codename", "codename_digits", "state"}
+    assert "bytes arrived" in done.stderr
+    assert f"amana witness resume {unfinished['state']}" in done.stderr
+
+    again = home.send("--state", unfinished["state"], "--json", check=2)
+    assert again.stderr.startswith("state-exists: ")
+
+    resumed = amana(
+        "witness", "resume", unfinished["state"], "--server", home.url, "--root", home.root, "--json",
+        env=home.env,
+    )  # fmt: skip
+    finished = one_object(resumed.stdout)
+    assert finished.keys() == {"case", "receipt"}
+    assert finished["case"] == unfinished["case"] == finished["receipt"]["case"]
+    assert home.left() == set()
+
+
+def test_a_state_of_another_service_is_not_sent_to_this_one(home: Home, tmp_path: Path) -> None:
+    cuts = [(1_000_000, End.RST), *[(1, End.FIN)] * 20]
+    with cutting_proxy(home.url, cuts) as proxy:
+        home.send(
+            "--keep-metadata", home.film, "--state", home.state, "--attempts", "1", url=proxy.url,
+            check=4,
+        )  # fmt: skip
+    other = tmp_path / "other"
+    amana("demo", "--data", other / "data", "--out", other / "demo")
+    done = amana(
+        "witness", "resume", home.state, "--root", other / "demo" / "root.json", check=2
+    )  # fmt: skip
+    assert done.stderr.startswith("other-root: ")
+    assert home.state.exists()
+
+
+def test_what_is_no_state_is_not_resumed(home: Home) -> None:
+    assert amana("witness", "resume", home.text, check=2).stderr.startswith("bad-state: ")
+    assert amana("witness", "resume", home.state, check=2).stderr.startswith("no-state: ")
+
+
+def test_everything_goes_through_the_proxy_also_on_resuming(home: Home) -> None:
+    host, port = home.url.removeprefix("http://").split(":")
+    cuts = [(1_000_000, End.FIN), *[(1, End.FIN)] * 20]
+    with cutting_proxy(home.url, cuts) as cutting:
+        places = {"aaaa.onion": ("127.0.0.1", cutting.port)}
+        with socks_server(places) as proxy:
+            home.send(
+                "--keep-metadata", home.film, "--state", home.state, "--proxy", proxy.url,
+                "--attempts", "1", url="http://aaaa.onion", check=4,
+            )  # fmt: skip
+            proxy.places = {"aaaa.onion": (host, int(port))}
+            before = len(proxy.asked)
+            amana("witness", "resume", home.state)
+    assert before > 0
+    assert len(proxy.asked) > before
+    assert set(proxy.asked) == {("aaaa.onion", 80)}
+    assert home.left() == set()
+
+
+@pytest.fixture(scope="module")
+def dear_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose price takes hours to pay."""
+    folder = tmp_path_factory.mktemp("dear")
+    with running_service(folder, {"AMANA_ADMISSION_PRICE": "24"}) as running:
+        make_demo(running, folder / "demo")
+        yield running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_interrupted_sending_keeps_its_state_and_the_codename(
+    tmp_path: Path, dear_service: Service, number: signal.Signals
+) -> None:
+    home = Home(tmp_path, dear_service.url, dear_service.folder / "demo" / "root.json")
+    process = subprocess.Popen(
+        [*AMANA, *map(str, home.arguments("--state", home.state, "--json"))],
+        env={**os.environ, **home.env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(home.state.exists, "the state")
+    process.send_signal(number)
+    printed, said = process.communicate(timeout=30)
+    assert process.returncode == 4
+    assert said.startswith("interrupted: ")
+    assert one_object(printed)["state"] == str(home.state)
+    assert len(one_object(printed)["codename"].split()) == 8
+    assert home.left() == {"state", "state.d"}

@@ -1,0 +1,345 @@
+"""Openings and what is served under them: signed, fresh, once, by the reader themselves, of their own desk; else nothing."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from amana.api.problems import MEDIA_TYPE
+from amana.custody.models import Event
+from amana.protocol.case import open_grant
+from amana.protocol.encoding import canonical, random_id, sha256_hex, unb64
+from amana.protocol.sealing import Kind, open_sealed
+from amana.protocol.signing import SigningKey
+from amana.review.models import SignedAction
+from tests.support.organisation import Organisation, Person, organisation_in
+from tests.support.testimonies import Made
+
+FILES = (b"a voice" * 30_000, b"a photo")
+SERVED = ("grants", "manifest", "objects/0", "objects/1")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def organisation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Organisation]:
+    from tests.support.postgres import fresh_database
+
+    folder = tmp_path_factory.mktemp("organisation")
+    if request.param == "sqlite":
+        with organisation_in(folder) as made:
+            yield made
+        return
+    with (
+        fresh_database(request.getfixturevalue("postgres")) as url,
+        organisation_in(folder, url) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def made(organisation: Organisation) -> Made:
+    return organisation.send(files=FILES)
+
+
+@pytest.fixture
+def reader(organisation: Organisation) -> Person:
+    return organisation.as_person(organisation.desks["chemical"][0]).sign_in()
+
+
+@pytest.fixture
+def outsider(organisation: Organisation) -> Person:
+    return organisation.as_person(organisation.desks["general"][0]).sign_in()
+
+
+def assert_problem(answer: Any, status: int, slug: str) -> None:
+    assert (answer.status_code, answer.get_json().get("type")) == (status, slug)
+    assert answer.content_type == MEDIA_TYPE
+
+
+def rows(organisation: Organisation, model: Any) -> list[Any]:
+    with organisation.services.database.reading() as session:
+        return list(session.scalars(sa.select(model)))
+
+
+def test_a_reader_opens_what_the_server_cannot(organisation: Organisation, reader: Person) -> None:
+    made = organisation.send(files=FILES)
+    opening = reader.open(made.case)
+    assert opening.status_code == 201
+    [grant] = reader.get(f"/v1/cases/{made.case}/grants").get_json()["grants"]
+    assert grant["reader"] == reader.keys.id
+    assert reader.keys.intake is not None
+    key = open_grant(unb64(grant["grant"]), reader.keys.intake, made.case)
+    sealed = reader.get(f"/v1/cases/{made.case}/manifest").get_data()
+    manifest = json.loads(open_sealed(sealed, key, Kind.MANIFEST))
+    account = reader.get(f"/v1/cases/{made.case}/objects/0").get_data()
+    assert open_sealed(account, key, Kind.ACCOUNT) == b'{"synthetic":true}'
+    for number, content in enumerate(FILES, start=1):
+        sealed = reader.get(f"/v1/cases/{made.case}/objects/{number}").get_data()
+        assert sha256_hex(sealed) == manifest["objects"][number]["sealed_sha256"]
+        assert open_sealed(sealed, key, Kind.FILE) == content
+
+
+def test_an_opening_moves_the_case_on_and_is_recorded_as_it_was_signed(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send()
+    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "received"
+    action = reader.action(made.case)
+    opening = reader.open(made.case, action).get_json()
+    assert opening["opening"] == action["nonce"]
+    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "in-review"
+    [stored] = [one for one in rows(organisation, SignedAction) if one.case == made.case]
+    assert (stored.nonce, stored.actor) == (action["nonce"], reader.keys.id)
+    assert stored.document == canonical(action)
+    events = [json.loads(one.event) for one in rows(organisation, Event) if one.case == made.case]
+    assert {"v": 1, "kind": "action", "case": made.case, "action": action} in events
+
+
+def test_the_queue_shows_a_case_to_its_readers_alone(
+    made: Made, reader: Person, outsider: Person
+) -> None:
+    def listed(person: Person, query: str = "") -> set[str]:
+        answer = person.get(f"/v1/cases{query}")
+        assert answer.status_code == 200
+        return {one["case"] for one in answer.get_json()["cases"]}
+
+    assert made.case in listed(reader)
+    assert made.case in listed(reader, "?desk=chemical&limit=100")
+    assert made.case not in listed(outsider)
+    assert_problem(outsider.get("/v1/cases?desk=chemical"), 403, "not-allowed")
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "state=arriving", "state=x", "who=1", "cursor=x"]
+)
+def test_a_query_out_of_its_form_is_refused(reader: Person, query: str) -> None:
+    answer = reader.get(f"/v1/cases?{query}")
+    assert answer.status_code == 422
+    assert answer.content_type == MEDIA_TYPE
+
+
+def test_a_case_of_another_desk_is_as_unknown_as_one_that_never_was(
+    made: Made, outsider: Person
+) -> None:
+    unknown = random_id()
+    for path in ("", *(f"/{one}" for one in SERVED)):
+        there = outsider.get(f"/v1/cases/{made.case}{path}")
+        nowhere = outsider.get(f"/v1/cases/{unknown}{path}")
+        assert_problem(there, 404, "not-found")
+        assert there.get_data() == nowhere.get_data()
+    assert_problem(outsider.open(made.case), 404, "not-found")
+
+
+@pytest.mark.parametrize("case", ["x", "%00", "a" * 33, "%2e%2e", "A" * 32, "a" * 31 + "%00"])
+def test_what_cannot_be_a_case_is_not_found(reader: Person, case: str) -> None:
+    assert_problem(reader.get(f"/v1/cases/{case}"), 404, "not-found")
+    assert_problem(reader.get(f"/v1/cases/{case}/manifest"), 404, "not-found")
+
+
+@pytest.mark.parametrize("path", SERVED)
+def test_without_an_opening_nothing_sealed_is_served(
+    organisation: Organisation, reader: Person, path: str
+) -> None:
+    made = organisation.send(files=FILES[1:])
+    assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "opening-needed")
+
+
+def test_the_opening_of_a_colleague_opens_nothing(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send(files=FILES[1:])
+    colleague = organisation.as_person(organisation.desks["chemical"][1]).sign_in()
+    assert colleague.open(made.case).status_code == 201
+    for path in SERVED:
+        assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "opening-needed")
+
+
+def test_the_opening_of_another_case_opens_nothing(
+    organisation: Organisation, reader: Person
+) -> None:
+    first, second = organisation.send(), organisation.send()
+    assert reader.open(first.case).status_code == 201
+    assert_problem(reader.get(f"/v1/cases/{second.case}/manifest"), 403, "opening-needed")
+
+
+def test_an_opening_works_for_twelve_hours_by_the_servers_clock(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send()
+    began = organisation.clock()
+    try:
+        assert reader.open(made.case).status_code == 201
+        organisation.clock.turn(hours=11, minutes=59)
+        assert reader.get(f"/v1/cases/{made.case}/manifest").status_code == 200
+        organisation.clock.turn(minutes=1)
+        for path in ("grants", "manifest", "objects/0"):
+            assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "opening-needed")
+        organisation.clock.turn(hours=12)
+        assert reader.open(made.case).status_code == 201
+        assert reader.get(f"/v1/cases/{made.case}/manifest").status_code == 200
+    finally:
+        organisation.clock.now = began
+
+
+def test_a_reader_without_a_grant_opens_and_is_given_none(
+    organisation: Organisation, reader: Person
+) -> None:
+    colleague = organisation.directory.readers_of("chemical")
+    others = {one.id: one.intake_key for one in colleague if one.id != reader.keys.id}
+    made = organisation.send(readers=others)
+    assert reader.open(made.case).status_code == 201
+    assert reader.get(f"/v1/cases/{made.case}/grants").get_json() == {"grants": []}
+
+
+Fault = Callable[[Person, Made], dict[str, Any]]
+
+
+def moved(**by: float) -> Fault:
+    return lambda reader, made: reader.action(
+        made.case, made_at=reader.organisation.clock() + timedelta(**by)
+    )
+
+
+def changed(**fields: Any) -> Fault:
+    """Sign it well, then change it."""
+    return lambda reader, made: {**reader.action(made.case), **fields}
+
+
+FAULTS: dict[str, Fault] = {
+    "by an unknown key": lambda reader, made: reader.action(made.case, key=SigningKey.generate()),
+    "by a colleague": lambda reader, made: reader.action(
+        made.case, actor=reader.organisation.desks["chemical"][1].id
+    ),
+    "by a colleague's key": lambda reader, made: reader.action(
+        made.case, key=reader.organisation.desks["chemical"][1].signing
+    ),
+    "of another case": lambda reader, _made: reader.action(random_id()),
+    "of no case": lambda reader, made: reader.action(made.case, case=None),
+    "of another kind": lambda reader, made: reader.action(made.case, action="claim"),
+    "of another installation": lambda reader, made: reader.action(made.case, deployment="other"),
+    "under a directory to come": lambda reader, made: reader.action(made.case, directory=2),
+    "under no directory": lambda reader, made: reader.action(made.case, directory=0),
+    "under a directory beyond all": lambda reader, made: reader.action(
+        made.case, directory=2**53 - 1
+    ),
+    "with a body": lambda reader, made: reader.action(made.case, body={"reason": "x"}),
+    "of six minutes ago": moved(minutes=-6),
+    "of six minutes from now": moved(minutes=6),
+    "of yesterday": moved(days=-1),
+    "changed in its nonce": changed(nonce=random_id()),
+    "changed in its time": changed(made_at="2026-11-23T00:00:00Z"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_opening_that_is_not_ones_own_act_here_and_now_is_refused(
+    organisation: Organisation, reader: Person, made: Made, fault: str
+) -> None:
+    before = len(rows(organisation, SignedAction))
+    assert_problem(reader.open(made.case, FAULTS[fault](reader, made)), 422, "action-refused")
+    assert len(rows(organisation, SignedAction)) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2},
+        {"extra": 1},
+        {"sig": ""},
+        {"sig": None},
+        {"nonce": "x"},
+        {"directory": "1"},
+        {"directory": -1},
+        {"made_at": "now"},
+        {"made_at": "2026-02-30T00:00:00Z"},
+        {"action": "destroy"},
+        {"actor": []},
+        {"body_sha256": "00"},
+    ],
+)
+def test_what_is_no_action_is_refused(reader: Person, made: Made, change: dict[str, Any]) -> None:
+    answer = reader.open(made.case, {**reader.action(made.case), **change})
+    assert answer.status_code == 422
+    assert answer.content_type == MEDIA_TYPE
+
+
+def test_an_action_is_accepted_once(organisation: Organisation, reader: Person, made: Made) -> None:
+    action = reader.action(made.case)
+    assert reader.open(made.case, action).status_code == 201
+    assert_problem(reader.open(made.case, action), 409, "action-replayed")
+    assert [x.nonce for x in rows(organisation, SignedAction)].count(action["nonce"]) == 1
+    recorded = [one for one in rows(organisation, Event) if action["nonce"].encode() in one.event]
+    assert len(recorded) == 1
+
+
+# Objects
+
+
+@pytest.fixture
+def opened(reader: Person, made: Made) -> Callable[..., Any]:
+    assert reader.open(made.case).status_code == 201
+    return lambda n, **headers: reader.get(f"/v1/cases/{made.case}/objects/{n}", **headers)
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_an_object_comes_whole_as_bytes_to_keep_and_not_to_show(
+    opened: Callable[..., Any], made: Made, n: int
+) -> None:
+    sealed = (made.submission.account, *made.sealed)[n]
+    answer = opened(n)
+    assert answer.status_code == 200
+    assert answer.get_data() == sealed
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Disposition"] == "attachment"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["ETag"] == f'"{sha256_hex(sealed)}"'
+    assert answer.headers["Content-Length"] == str(len(sealed))
+
+
+@pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [("bytes=0-9", 0, 10), ("bytes=1000-", 1000, None), ("bytes=-7", -7, None)],
+)
+def test_a_range_of_an_object_is_served(
+    opened: Callable[..., Any], made: Made, n: int, text: str, start: int, end: int | None
+) -> None:
+    sealed = (made.submission.account, *made.sealed)[n]
+    answer = opened(n, Range=text)
+    assert answer.status_code == 206
+    assert answer.get_data() == sealed[start:end]
+    first = start % len(sealed)
+    last = (end or len(sealed)) - 1
+    assert answer.headers["Content-Range"] == f"bytes {first}-{last}/{len(sealed)}"
+
+
+def test_a_range_behind_the_end_is_answered_with_the_size(
+    opened: Callable[..., Any], made: Made
+) -> None:
+    size = len(made.sealed[0])
+    answer = opened(1, Range=f"bytes={size}-")
+    assert_problem(answer, 416, "range-not-satisfiable")
+    assert answer.headers["Content-Range"] == f"bytes */{size}"
+
+
+def test_a_range_of_something_else_is_answered_with_the_whole(
+    opened: Callable[..., Any], made: Made
+) -> None:
+    etag = f'"{sha256_hex(made.sealed[0])}"'
+    assert opened(1, Range="bytes=5-", **{"If-Range": etag}).status_code == 206
+    for other in ('"00"', f"W/{etag}", "Mon, 23 Nov 2026 00:00:00 GMT"):
+        answer = opened(1, Range="bytes=5-", **{"If-Range": other})
+        assert (answer.status_code, len(answer.get_data())) == (200, len(made.sealed[0]))
+
+
+@pytest.mark.parametrize("n", ["3", "64", "9" * 30])
+def test_an_object_that_was_never_announced_is_not_found(
+    opened: Callable[..., Any], n: str
+) -> None:
+    assert_problem(opened(n), 404, "not-found")
