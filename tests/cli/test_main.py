@@ -12,7 +12,7 @@ from amana.cli import COMMANDS, main
 SERVER_MODULES = ("flask", "sqlalchemy", "gunicorn", "amana.app", "amana.config")
 
 
-@pytest.mark.parametrize("command", ["witness", "verify", "reviewer", "officer", "directory"])
+@pytest.mark.parametrize("command", ["witness", "verify", "reviewer", "officer"])
 def test_a_command_of_the_far_ends_loads_no_server(command: str) -> None:
     program = (
         "import sys; from amana.cli import main; main([sys.argv[1], '--help'], standalone_mode=False);"

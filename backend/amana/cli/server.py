@@ -2,6 +2,7 @@
 """Commands of whoever runs the service: serve, migrate, maintain, doctor, demo, openapi."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 
 
 def _config(data: Path | None) -> Config:
+    # Whatever the service writes is for its own user, the database and its journal too.
+    os.umask(0o077)
     try:
         return read_config(data)
     except ConfigInvalid as error:

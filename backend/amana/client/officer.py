@@ -21,10 +21,12 @@ from amana.protocol.directory import (
     PEOPLE_TARGET,
     TARGETS_DAYS,
     Directory,
+    DirectoryIncomplete,
     check_signed,
     desk_target,
     fingerprint,
     parse_directory,
+    target_names,
 )
 from amana.protocol.encoding import b64, canonical, parse_canonical
 from amana.protocol.errors import ProtocolError
@@ -75,9 +77,12 @@ class Proposal:
             root = None
             if (folder / "root.json").exists():
                 root = Metadata[Root].from_bytes(_read(folder / "root.json"))
-            files = {name: _read(folder / "targets" / name) for name in targets.signed.targets}
+            names = target_names(_read(folder / "targets" / DIRECTORY_TARGET))
+            files = {name: _read(folder / "targets" / name) for name in sorted(names)}
             for name, info in targets.signed.targets.items():
                 info.verify_length_and_hashes(files[name])
+        except ProtocolError as error:
+            raise NotVerified(error.title, slug=error.slug) from None
         except (RepositoryError, ValueError, KeyError, AttributeError):
             raise NotVerified("The proposal is damaged.", slug="proposal-invalid") from None
         proposal = cls(targets, files, root)
@@ -89,6 +94,8 @@ class Proposal:
         signed = self.targets.signed
         root = None if self.root is None else self.root.signed
         try:
+            if set(signed.targets) != set(self.files):
+                raise DirectoryIncomplete
             directory = parse_directory(self.files)
             check_signed(
                 directory,

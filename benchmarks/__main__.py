@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""`make bench`: every figure beside what it is to be compared with, in one run; prints tables and writes JSON."""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import sealing, testimonies, uploads
+from benchmarks.load import medians
+from tests.support.nginx import running_nginx
+from tests.support.postgres import fresh_database, postgres_server
+from tests.support.server import free_port, make_demo, running_service
+from tests.support.uploads import Client
+
+TARGET = Path("build") / "bench.json"
+MIB = 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["sealing", "testimonies", "uploads", "slow"])
+    parser.add_argument(
+        "--runs", type=int, default=3, help="Runs of each measurement; medians are shown."
+    )
+    parser.add_argument("--mib", type=int, default=512, help="Size of the large object.")
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "python": platform.python_version(),
+            "load": os.getloadavg()[0],
+        }
+    }
+    wanted = {arguments.only} if arguments.only else {"sealing", "testimonies", "uploads", "slow"}
+    if "sealing" in wanted:
+        figures["sealing"] = sealing.measure(64, arguments.runs)
+    if wanted - {"sealing"}:
+        with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
+            _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    _show(figures)
+
+
+def _server_figures(
+    folder: Path, wanted: set[str], runs: int, size: int, figures: dict[str, Any]
+) -> None:
+    with postgres_server(folder / "postgres") as server, fresh_database(server) as url:
+        settings = {
+            "AMANA_DATABASE_URL": url,
+            "AMANA_ADMISSION_PRICE": "0",
+            "AMANA_ADMISSION_BUSY_PER_DAY": "100000000",
+            "AMANA_THREADS": "300",
+            "AMANA_SILENCE_SECONDS": "60",
+        }
+        with running_service(folder, settings) as service:
+            demo = folder / "demo"
+            make_demo(service, demo)
+            client = Client(service.url, demo / "root.json", service.data / "objects")
+            if "testimonies" in wanted:
+                figures["testimonies"] = {
+                    f"concurrency {concurrency}": medians(
+                        lambda concurrency=concurrency: testimonies.measure(
+                            service, demo / "root.json", concurrency, 600
+                        ),
+                        runs,
+                    )
+                    for concurrency in (8, 64)
+                }
+            if "uploads" in wanted:
+                figures["uploads"] = _uploads(service, client, folder, runs, size)
+            if "slow" in wanted:
+                figures["slow clients"] = uploads.slow_clients(
+                    service, client, service.port, 500, 8 * 1024
+                )
+            client.http.close()
+
+
+def _uploads(service: Any, client: Client, folder: Path, runs: int, size: int) -> dict[str, Any]:
+    """Alternate nginx's PUT and the service behind nginx, so that both see the same machine."""
+    rows: dict[str, list[float]] = {
+        "nginx WebDAV PUT": [],
+        "nginx and Amana": [],
+        "Amana alone": [],
+    }
+    last: dict[str, float] = {}
+    port = free_port()
+    webdav = (
+        f"server {{ listen 127.0.0.1:{port}; client_max_body_size 0; location /bench/ {{"
+        f" root {folder}; dav_methods PUT; create_full_put_path on; client_body_temp_path {folder}/bodies; }} }}"
+    )
+    with running_nginx(intake=service.port, folder=folder, extra=webdav) as front:
+        for run in range(runs):
+            _, body = uploads.announce(client, size)
+            rows["nginx WebDAV PUT"].append(uploads.webdav_put(port, f"object-{run}", body))
+            (folder / "bench" / f"object-{run}").unlink()
+            del body
+            last = uploads.one_large(service, client, front, size)
+            rows["nginx and Amana"].append(last["mb_per_second"])
+            rows["Amana alone"].append(
+                uploads.one_large(service, client, service.url, size)["mb_per_second"]
+            )
+    figures: dict[str, Any] = {
+        name: {"mb_per_second": uploads.median(values)} for name, values in rows.items()
+    }
+    ratio = (
+        figures["nginx and Amana"]["mb_per_second"] / figures["nginx WebDAV PUT"]["mb_per_second"]
+    )
+    figures["nginx and Amana"] |= {
+        "of_webdav_percent": round(100 * ratio),
+        "server_cpu_seconds": last["server_cpu_seconds"],
+        "peak_memory_mib": last["peak_memory_mib"],
+    }
+    return figures
+
+
+def _show(figures: dict[str, Any]) -> None:
+    console = Console()
+    for name, group in figures.items():
+        table = Table("", "", title=name, title_justify="left", show_header=False)
+        for row, value in group.items():
+            shown = (
+                ", ".join(f"{k} {v}" for k, v in value.items())
+                if isinstance(value, dict)
+                else value
+            )
+            table.add_row(str(row), str(shown))
+        console.print(table)
+
+
+if __name__ == "__main__":
+    main()
