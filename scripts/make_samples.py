@@ -152,7 +152,7 @@ def make_voice(path: Path) -> None:
 def make_video(path: Path) -> None:
     with _container(path, "mp4") as container:
         # One thread, since the bytes depend on their number.
-        options = {"crf": "22", "preset": "medium", "threads": "1"}
+        options = {"crf": "24", "preset": "medium", "threads": "1"}
         video: Any = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         video.width, video.height = VIDEO_SIZE
         video.pix_fmt = "yuv420p"

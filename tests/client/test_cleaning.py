@@ -503,3 +503,12 @@ def test_damaged_files_are_cleaned_or_refused(
 )
 def test_random_bytes_are_cleaned_or_refused(magic: bytes, rest: bytes) -> None:
     attempt(magic + rest)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "voice.ogg", "video.mp4"])
+def test_the_samples_are_cleaned_of_what_was_put_into_them(tmp_path: Path, name: str) -> None:
+    sample = Path(__file__).parents[2] / "samples" / name
+    assert b"SYNTHETIC" in sample.read_bytes()
+    left = cleaned(sample, tmp_path).read_bytes()
+    for planted in (b"SYNTHETIC", b"+00.0000", b"2000-01-01", b"2000:01:01", b"loci", b"x264"):
+        assert planted not in left

@@ -1,5 +1,6 @@
 """The real service in real processes, for journeys: started, killed, started again on the same data."""
 
+import http.client
 import os
 import signal
 import socket
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 
 AMANA = [sys.executable, "-m", "amana.cli"]
 PASSPHRASE = "demo"
@@ -51,6 +51,8 @@ class Service:
         self.log = folder / f"server-{free_port()}.log"
         self.port = free_port()
         self.surface = surface
+        self.prefix: list[str] = []
+        """What the command is run by, for example a mount namespace."""
         self.env = {
             "AMANA_ADMISSION_PRICE": "0",
             "AMANA_THREADS": "64",
@@ -67,6 +69,7 @@ class Service:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.prefix,
                     *AMANA,
                     "serve",
                     self.surface,
@@ -84,10 +87,14 @@ class Service:
         return self
 
     def is_live(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:
-            return httpx2.get(f"{self.url}/health/live", timeout=2).status_code == 200
-        except httpx2.HTTPError:
+            connection.request("GET", "/health/live")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
             return False
+        finally:
+            connection.close()
 
     def kill(self) -> None:
         """SIGKILL to every process of the service, at once."""

@@ -2,7 +2,7 @@
 """The reviewers' copy of an attachment: what can be seen and heard, without place, device, time or name.
 
 It refuses what it cannot clean. It cannot remove what is said and shown, the noise of a sensor or a
-microphone, nor what an encoder writes into compressed audio and into formats older than H.264.
+microphone, nor the names of encoders within compressed sound and within video older than H.264.
 """
 
 import codecs
@@ -166,10 +166,10 @@ _EMPTY_XIPH_COMMENT: Final = {
 def clean(source: Path, target: Path, *, progress: Callable[[int], None] | None = None) -> Cleaned:
     """Write to `target`, which must not exist, a copy of `source` that tells nothing but its content.
 
-    Photographs are decoded and encoded anew, upright and in sRGB; sound and video keep every encoded
-    packet and get a new container. `progress` is told how many further bytes of the source are done.
-    Raises CannotClean, with nothing left at `target`, for other kinds, damaged files, animated
-    pictures, and pictures of more than 200 megapixels.
+    Photographs are decoded and encoded anew, upright and in sRGB; sound and video are not encoded
+    again: they lose free-text units and get a new container. `progress` is told how many further
+    bytes of the source are done. Raises CannotClean, with nothing left at `target`, for other kinds,
+    damaged files, animated pictures, and pictures of more than 200 megapixels.
     """
     try:
         with source.open("rb") as reader:

@@ -63,9 +63,9 @@ def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: i
             os.fsync(draft.fileno())
             os.link(draft.name, path)
         _sync(folder)
-    except FileExistsError:
-        raise Usage("There is such a key file already.", slug="key-exists") from None
     except OSError:
+        if path.exists():
+            raise Usage("There is such a key file already.", slug="key-exists") from None
         raise Usage("The key file cannot be written.", slug="key-not-written") from None
     return path
 

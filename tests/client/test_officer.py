@@ -1,0 +1,290 @@
+"""The officers' ceremony: what is proposed, what a signature vouches for, and what is carried between machines."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from tuf.api.metadata import Metadata, Root
+
+from amana.client.directory import fetch_directory, read_root
+from amana.client.errors import ClientError, NotVerified, Usage
+from amana.client.keyfile import PersonKeys
+from amana.client.officer import Proposal, new_root, online_keys, pins, propose, sign, tuf_key
+from amana.protocol.directory import fingerprint, parse_directory
+from amana.protocol.encoding import sha256_hex, unb64
+from amana.protocol.signing import SigningKey
+from tests.support.ceremony import DEPLOYMENT, Ceremony, Mirror, desk, reader
+
+
+@pytest.fixture(scope="module")
+def ceremony() -> Ceremony:
+    return Ceremony()
+
+
+def first(ceremony: Ceremony) -> Proposal:
+    """Return an unsigned first version with its root."""
+    proposal = ceremony.proposal(signers=[])
+    proposal.root = ceremony.root(datetime.now(UTC))
+    return proposal
+
+
+def test_a_proposal_goes_from_officer_to_officer_and_is_accepted_by_clients(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    first(ceremony).save(tmp_path / "proposal")
+    for officer in ceremony.officers[1:]:
+        carried = Proposal.load(tmp_path / "proposal")
+        assert sign(carried, officer) == ["directory", "root"]
+        carried.save(tmp_path / "proposal")
+    done = Proposal.load(tmp_path / "proposal")
+    assert done.root is not None
+    root = done.root.to_bytes()
+    assert read_root(root).deployment == DEPLOYMENT
+    mirror = Mirror(ceremony)
+    mirror.files["1.root.json"] = root
+    mirror.show(done)
+    assert fetch_directory(mirror.get, root, None).directory.version == 1
+
+
+def test_a_bundle_holds_the_signed_bytes(ceremony: Ceremony) -> None:
+    proposal = first(ceremony)
+    for officer in ceremony.officers[:2]:
+        sign(proposal, officer)
+    bundle = proposal.bundle()
+    assert set(bundle["metadata"]) == {"1.targets.json", "1.root.json"}
+    parse_directory({name: unb64(content) for name, content in bundle["targets"].items()})
+    for name, content in bundle["targets"].items():
+        info = proposal.targets.signed.targets[name]
+        assert info.hashes == {"sha256": sha256_hex(unb64(content))}
+    root = Metadata[Root].from_bytes(unb64(bundle["metadata"]["1.root.json"]))
+    assert len(root.signatures) == 2
+
+
+def test_the_same_officer_signing_twice_counts_once(ceremony: Ceremony) -> None:
+    proposal = first(ceremony)
+    for _ in range(3):
+        sign(proposal, ceremony.officers[0])
+    assert len(proposal.targets.signatures) == 1
+    assert proposal.root is not None
+    assert len(proposal.root.signatures) == 1
+
+
+def test_who_is_no_officer_of_the_root_cannot_sign_it(ceremony: Ceremony) -> None:
+    proposal = first(ceremony)
+    with pytest.raises(Usage) as refused:
+        sign(proposal, PersonKeys.generate("officer"))
+    assert refused.value.slug == "not-an-officer"
+    assert not proposal.targets.signatures
+
+
+def test_what_is_signed_is_said_in_words(ceremony: Ceremony) -> None:
+    said = "\n".join(first(ceremony).summary())
+    expires = datetime.now(UTC) + timedelta(days=45)
+    assert f"directory of {DEPLOYMENT}, version 1, until {expires:%Y-%m-%d}" in said
+    assert f"root of {DEPLOYMENT}, version 1" in said
+    assert "root: 2 of 3 officers" in said
+    assert "targets: 2 of 3 officers" in said
+    assert "timestamp: 1 of 1 server keys" in said
+    for officer in ceremony.officers:
+        assert officer.signing.public in said
+    assert ceremony.online.public in said
+    entry = reader(ceremony.lead)
+    public = {name: entry[name] for name in ("id", "signing_key", "intake_key", "intake_key_sig")}
+    shown = fingerprint(public)
+    assert (
+        f"lead, reviewer {ceremony.lead.id}, takes minor, sexual_violence, fingerprint {shown}"
+        in said
+    )
+    assert f"administrator {ceremony.administrator.id}" in said
+    assert "custodians: 1 of 1" in said
+    assert f"consent text c1.en: {sha256_hex(b'I agree')}" in said
+
+
+def test_a_proposal_cannot_steer_the_terminal(ceremony: Ceremony) -> None:
+    proposal = ceremony.proposal(signers=[], deployment="a\x1b[2J\u202e\nb")
+    assert all(line.isprintable() for line in proposal.summary())
+
+
+def test_a_root_pins_the_servers_keys_and_names_its_logs_after_the_deployment() -> None:
+    online, directory_log, custody_log = (SigningKey.generate() for _ in range(3))
+    pinned = pins("amana-here", online_keys(online, directory_log, custody_log))
+    assert pinned["custody_log"] == {"origin": "amana-here/custody", "key": custody_log.public}
+    assert pinned["directory_log"] == {
+        "origin": "amana-here/directory",
+        "key": directory_log.public,
+    }
+
+
+def make_root(ceremony: Ceremony, **changes: Any) -> Metadata[Root]:
+    given: dict[str, Any] = {
+        "officers": [one.signing.public for one in ceremony.officers],
+        "root_threshold": 2,
+        "targets_threshold": 2,
+    }
+    given |= changes
+    keys = online_keys(ceremony.online, ceremony.directory_log, ceremony.custody_log)
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    return new_root(
+        given.pop("officers"),
+        online=keys["online"],
+        pins=pins(DEPLOYMENT, keys),
+        now=now,
+        **given,
+    )
+
+
+def test_officers_sign_what_lasts_and_the_server_what_is_fresh(ceremony: Ceremony) -> None:
+    root = make_root(ceremony, root_threshold=3).signed
+    officers = {tuf_key(one.signing.public).keyid for one in ceremony.officers}
+    online = {tuf_key(ceremony.online.public).keyid}
+    assert set(root.roles["root"].keyids) == set(root.roles["targets"].keyids) == officers
+    assert set(root.roles["snapshot"].keyids) == set(root.roles["timestamp"].keyids) == online
+    assert (root.roles["root"].threshold, root.roles["targets"].threshold) == (3, 2)
+    assert root.consistent_snapshot is True
+    assert root.expires == datetime(2027, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"root_threshold": 0},
+        {"root_threshold": 4},
+        {"targets_threshold": 4},
+        {"officers": []},
+    ],
+)
+def test_a_threshold_that_nobody_can_reach_is_refused(
+    ceremony: Ceremony, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(Usage):
+        make_root(ceremony, **changes)
+
+
+def test_an_officer_who_is_named_twice_is_refused(ceremony: Ceremony) -> None:
+    public = ceremony.officers[0].signing.public
+    with pytest.raises(Usage):
+        make_root(ceremony, officers=[public, public])
+
+
+@pytest.mark.parametrize("days", [0, 46, 365])
+def test_a_validity_that_everybody_would_refuse_is_not_proposed(
+    ceremony: Ceremony, days: int
+) -> None:
+    with pytest.raises(Usage):
+        ceremony.proposal(days=days)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {},
+        [],
+        {"desks": [{}]},
+        {"desks": [1], "people": []},
+        {"desks": [{"id": "chemical"}], "people": []},
+        {"desks": [], "people": []},
+    ],
+)
+def test_a_description_that_lacks_a_part_is_refused(description: Any) -> None:
+    with pytest.raises(Usage) as refused:
+        propose(description, version=1, now=datetime.now(UTC))
+    assert refused.value.slug == "directory-invalid"
+
+
+def test_seventeen_readers_are_not_proposed(ceremony: Ceremony) -> None:
+    crowd = [reader(PersonKeys.generate("reviewer")) for _ in range(17)]
+    with pytest.raises(Usage) as refused:
+        ceremony.proposal(desks=[desk("chemical", crowd)])
+    assert refused.value.slug == "directory-invalid"
+
+
+def _replace_a_part(folder: Path) -> None:
+    (folder / "targets" / "people.json").write_bytes(b'{"people":[],"v":1}')
+
+
+def _remove_a_part(folder: Path) -> None:
+    (folder / "targets" / "desks" / "general.json").unlink()
+
+
+def _cut_the_list(folder: Path) -> None:
+    path = folder / "targets.json"
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _swap_list_and_root(folder: Path) -> None:
+    (folder / "targets.json").write_bytes((folder / "root.json").read_bytes())
+
+
+def _put_the_list_for_the_root(folder: Path) -> None:
+    (folder / "root.json").write_bytes((folder / "targets.json").read_bytes())
+
+
+def _edit_list(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        metadata = json.loads((folder / "targets.json").read_bytes())
+        change(metadata["signed"])
+        (folder / "targets.json").write_text(json.dumps(metadata))
+
+    return edit
+
+
+def _enlarge(folder: Path) -> None:
+    (folder / "targets" / "people.json").write_bytes(b" " * (2**20 + 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _replace_a_part,
+        _remove_a_part,
+        _cut_the_list,
+        _swap_list_and_root,
+        _put_the_list_for_the_root,
+        _enlarge,
+        _edit_list(lambda signed: signed.update(version=2)),
+        _edit_list(lambda signed: signed.update(expires="2046-01-01T00:00:00Z")),
+        _edit_list(lambda signed: signed["targets"].pop("people.json")),
+        _edit_list(
+            lambda signed: signed["targets"].update({"../x": signed["targets"]["people.json"]})
+        ),
+    ],
+)
+def test_a_proposal_that_was_changed_on_the_way_is_not_signed(
+    ceremony: Ceremony, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    first(ceremony).save(tmp_path)
+    Proposal.load(tmp_path)
+    change(tmp_path)
+    with pytest.raises(ClientError):
+        Proposal.load(tmp_path)
+
+
+def test_a_proposal_of_another_deployment_than_its_root_is_refused(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    proposal = first(ceremony)
+    proposal.root = ceremony.root(datetime.now(UTC), deployment="amana-elsewhere")
+    proposal.save(tmp_path)
+    with pytest.raises(NotVerified) as refused:
+        Proposal.load(tmp_path)
+    assert refused.value.slug == "directory-invalid"
+
+
+def test_a_proposal_that_lay_too_long_is_refused(ceremony: Ceremony, tmp_path: Path) -> None:
+    first(ceremony).save(tmp_path)
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=46), tick=False):
+        with pytest.raises(NotVerified) as refused:
+            Proposal.load(tmp_path)
+    assert refused.value.slug == "directory-expired"
+
+
+def test_a_folder_that_cannot_be_written_is_a_matter_of_usage(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(Usage):
+        first(ceremony).save(tmp_path / "file")
