@@ -276,9 +276,11 @@ def test_a_proposal_of_another_deployment_than_its_root_is_refused(
 
 def test_a_proposal_that_lay_too_long_is_refused(ceremony: Ceremony, tmp_path: Path) -> None:
     first(ceremony).save(tmp_path)
-    with time_machine.travel(datetime.now(UTC) + timedelta(days=46), tick=False):
-        with pytest.raises(NotVerified) as refused:
-            Proposal.load(tmp_path)
+    with (
+        time_machine.travel(datetime.now(UTC) + timedelta(days=46), tick=False),
+        pytest.raises(NotVerified) as refused,
+    ):
+        Proposal.load(tmp_path)
     assert refused.value.slug == "directory-expired"
 
 

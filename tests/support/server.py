@@ -8,10 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
 
 AMANA = [sys.executable, "-m", "amana.cli"]
 PASSPHRASE = "demo"
@@ -105,10 +104,8 @@ class Service:
 
     def _signal(self, number: int) -> None:
         if self.process is not None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                pass
             self.process.wait(timeout=30)
             self.process = None
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
 from amana.client.directory import root_keys, root_pins
@@ -77,10 +77,12 @@ def publish(
     try:
         root, roots = _roots(session, metadata, trusted_root, now)
         signed, name, content = _targets(metadata)
-        _check_signatures(root, signed)
+        root.verify_delegate(Targets.type, signed.signed_bytes, signed.signatures)
         directory = _check_content(signed.signed, targets, root, now)
     except ProtocolError as error:
         raise DirectoryRefused(error.title, slug=error.slug) from None
+    except UnsignedMetadataError:
+        raise DirectoryThreshold from None
     except (RepositoryError, ValueError, KeyError):
         raise DirectoryRefused from None
     if tuf_signer(online).public_key.keyid not in root.roles[Timestamp.type].keyids:
@@ -156,13 +158,6 @@ def _parsed(kind: type[T], content: bytes) -> Metadata[T]:
     if metadata.signed.type != kind.type:
         raise DirectoryRefused
     return metadata
-
-
-def _check_signatures(root: Root, signed: Metadata[Targets]) -> None:
-    try:
-        root.verify_delegate(Targets.type, signed.signed_bytes, signed.signatures)
-    except RepositoryError:
-        raise DirectoryThreshold from None
 
 
 def _check_content(

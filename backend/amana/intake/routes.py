@@ -6,9 +6,6 @@ from typing import Any, cast
 
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
-from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.http import parse_options_header
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
 
 from amana.api.body import Body
 from amana.api.doors import nobody_needs_to_sign_in
@@ -17,6 +14,7 @@ from amana.api.problems import Problem
 from amana.api.services import services
 from amana.errors import NotFound, WrongMediaType
 from amana.intake import appending, receiving, uploads
+from amana.intake.parts import PARTS_FAULT, parse_parts
 from amana.intake.schemas import AnnouncedOut, CompletionOut, NoticeOut
 from amana.intake.writers import Writers
 from amana.protocol.submission import Submission, SubmissionInvalid
@@ -86,7 +84,7 @@ _SUBMISSION = {
 def submit() -> Response:
     """Take a sealed testimony; a text-only one is received with this one request."""
     request.max_content_length = SUBMISSION_LIMIT_BYTES
-    parts = parse_parts(request.content_type or "", request.get_data(cache=False))
+    parts = _parts()
     proof = parts.pop("admission", None)
     announced = receiving.take(services(), Submission(**{"account": b"", **parts}), proof)
     # Straight to JSON: marshmallow would walk the receipt once more, on the busiest request there is.
@@ -97,37 +95,15 @@ def jsonify_as(document: dict[str, Any], status: int) -> Response:
     return Response(json.dumps(document), status=status, content_type="application/json")
 
 
-def parse_parts(content_type: str, body: bytes) -> dict[str, bytes]:
-    """Take a multipart body apart in memory; each part once, none unknown."""
-    mimetype, options = parse_options_header(content_type)
-    boundary = options.get("boundary", "")
-    if mimetype != "multipart/form-data" or not boundary.isascii() or not boundary:
+def _parts() -> dict[str, bytes]:
+    if request.mimetype != "multipart/form-data":
         raise WrongMediaType
-    decoder = MultipartDecoder(boundary.encode("ascii"), max_parts=len(PARTS))
-    parts: dict[str, bytearray] = {}
-    part = bytearray()
-    try:
-        decoder.receive_data(body)
-        decoder.receive_data(None)
-        while not isinstance(event := decoder.next_event(), Epilogue):
-            if isinstance(event, Field | File):
-                if event.name in parts or event.name not in PARTS:
-                    raise SubmissionInvalid("parts-invalid", _PARTS_FAULT)
-                part = parts[event.name] = bytearray()
-            elif isinstance(event, Data):
-                part += event.data
-            elif isinstance(event, NeedData):
-                raise SubmissionInvalid("parts-invalid", _PARTS_FAULT)
-    except (ValueError, RequestEntityTooLarge) as error:
-        if isinstance(error, SubmissionInvalid):
-            raise
-        raise SubmissionInvalid("parts-invalid", _PARTS_FAULT) from None
-    if not set(PARTS) - OPTIONAL_PARTS <= parts.keys():
-        raise SubmissionInvalid("parts-invalid", _PARTS_FAULT)
-    return {name: bytes(data) for name, data in parts.items()}
-
-
-_PARTS_FAULT = "A part is missing, unknown, cut, or there twice."
+    boundary = request.mimetype_params.get("boundary", "")
+    parts = parse_parts(boundary, request.get_data(cache=False))
+    known = set(PARTS)
+    if not known - OPTIONAL_PARTS <= parts.keys() <= known:
+        raise SubmissionInvalid("parts-invalid", PARTS_FAULT)
+    return parts
 
 
 def _writers() -> Writers:

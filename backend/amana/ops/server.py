@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Run the application under gunicorn: threads that may each wait for a slow witness, and a log without addresses."""
 
+import gc
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,6 +11,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
 from amana.logs import configure_logs, log_event
+
 
 class QuietLogger(Logger):  # type: ignore[misc]
     """gunicorn's own log, reduced to the fact that something happened.
@@ -99,5 +101,9 @@ class Server(BaseApplication):  # type: ignore[misc]
         # In the worker, after the fork: every process opens its own connections.
         configure_logs()
         app = self._make_app()
+        # What is loaded now stays; the garbage collector need not walk it for every few requests.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         app.wsgi_app = closing_when_asked(app.wsgi_app)  # type: ignore[method-assign]
         return app

@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from amana.protocol import schema
-from amana.protocol.encoding import b64, canonical, parse_canonical, sha256, unb64
+from amana.protocol.encoding import b64, canonical, parse_canonical, parse_day, sha256, unb64
 from amana.protocol.errors import ProtocolError
 
 LIMIT_BYTES = 1024
@@ -33,14 +33,7 @@ class _Notice(schema.StrictSchema):
     price = schema.counting()
 
 
-class _Proof(schema.StrictSchema):
-    v = schema.one_of(1)
-    day = schema.day()
-    price = schema.counting()
-    nonce = schema.base64_of(16)
-
-
-_NOTICE, _PROOF = _Notice(), _Proof()
+_NOTICE = _Notice()
 
 
 @dataclass(frozen=True)
@@ -76,8 +69,12 @@ class Proof:
     @classmethod
     def parse(cls, data: bytes) -> "Proof":
         document = parse_canonical(data, limit=LIMIT_BYTES)
-        fields = schema.checked(_PROOF, document, "admission-invalid")
-        return cls(fields["day"], fields["price"], unb64(fields["nonce"], 16))
+        if not isinstance(document, dict) or document.keys() != {"v", "day", "price", "nonce"}:
+            raise AdmissionRefused("admission-invalid", "The proof of admission has other fields.")
+        price = document["price"]
+        if document["v"] != 1 or type(price) is not int or not 0 <= price <= MAX_PRICE:
+            raise AdmissionRefused("admission-invalid", "The proof of admission is not one.")
+        return cls(parse_day(document["day"]).isoformat(), price, unb64(document["nonce"], 16))
 
 
 def total_price(price: int, declared_bytes: int) -> int:

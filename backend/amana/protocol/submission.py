@@ -4,11 +4,11 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from amana.protocol import schema
 from amana.protocol.case import GRANT_SIZE
 from amana.protocol.encoding import (
     canonical,
     check_id,
+    check_sha256_hex,
     parse_canonical,
     sha256_hex,
     tagged_sha256,
@@ -27,20 +27,6 @@ class SubmissionInvalid(ProtocolError):
 
     slug = "submission-invalid"
     title = "The parts of the submission do not fit together."
-
-
-class _Label(schema.StrictSchema):
-    reader = schema.identifier()
-    intake_key = schema.identifier()
-
-
-class _Declared(schema.StrictSchema):
-    i = schema.counting()
-    size = schema.counting()
-    sealed_sha256 = schema.sha256_hex()
-
-
-_LABEL, _DECLARED = _Label(), _Declared()
 
 
 @dataclass(frozen=True)
@@ -172,7 +158,7 @@ def _labels(data: bytes) -> tuple[Label, ...]:
         raise SubmissionInvalid("grants-none", "A testimony needs at least one grant.")
     if len(listed) > MAX_GRANTS:
         raise SubmissionInvalid("grants-too-many", f"At most {MAX_GRANTS} grants are taken.")
-    labels = tuple(Label(**schema.checked(_LABEL, one, "labels-invalid")) for one in listed)
+    labels = tuple(_label(one) for one in listed)
     readers = [label.reader for label in labels]
     if len(set(readers)) < len(readers):
         raise SubmissionInvalid("grants-double", "One reader has two grants.")
@@ -180,6 +166,22 @@ def _labels(data: bytes) -> tuple[Label, ...]:
         # The order in which a client thought of its readers is nobody's business.
         raise SubmissionInvalid("labels-invalid", "The labels are not in the order of reader ids.")
     return labels
+
+
+def _label(fields: object) -> Label:
+    if not isinstance(fields, dict) or fields.keys() != {"reader", "intake_key"}:
+        raise SubmissionInvalid("labels-invalid", "A label has other fields than reader and key.")
+    return Label(check_id(fields["reader"]), check_id(fields["intake_key"]))
+
+
+def _declared(fields: object) -> DeclaredObject:
+    if not isinstance(fields, dict) or fields.keys() != {"i", "size", "sealed_sha256"}:
+        raise SubmissionInvalid("objects-invalid", "An object has other fields than it must.")
+    i, size = fields["i"], fields["size"]
+    # JSON's true and false are integers to Python.
+    if type(i) is not int or type(size) is not int or i < 0 or size < 0:
+        raise SubmissionInvalid("objects-invalid", "The number or the size of an object is none.")
+    return DeclaredObject(i, size, check_sha256_hex(fields["sealed_sha256"]))
 
 
 def _grants(data: bytes, count: int) -> tuple[bytes, ...]:
@@ -197,9 +199,7 @@ def _objects(data: bytes, limits: Limits, *, first: int) -> tuple[DeclaredObject
         raise SubmissionInvalid("objects-invalid", "The list of objects is not a list.")
     if len(listed) + first > limits.objects:
         raise SubmissionInvalid("objects-too-many", f"At most {limits.objects} objects are taken.")
-    objects = tuple(
-        DeclaredObject(**schema.checked(_DECLARED, one, "objects-invalid")) for one in listed
-    )
+    objects = tuple(_declared(one) for one in listed)
     if [item.i for item in objects] != list(range(first, first + len(objects))):
         raise SubmissionInvalid("objects-invalid", "The objects are not numbered in order.")
     if first == 0 and not objects:
