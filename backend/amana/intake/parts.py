@@ -14,9 +14,10 @@ MAX_PARTS = 16
 HEADERS_LIMIT_BYTES = 1024
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")  # RFC 2046 §5.1.1, without spaces.
-_NAME = re.compile(
-    rb'content-disposition: *form-data *;(?:.*;)? *name="([a-z_]{1,32})" *(?:;|$)', re.IGNORECASE
+_DISPOSITION = re.compile(
+    rb'(?i:content-disposition): ?form-data; ?name="([a-z_]{1,32})"(?:; ?filename="[ !#-\[\]-~]*")?'
 )
+_OTHER = re.compile(rb"(?i:content-(?:type|length)): ?[ -~]*")
 
 
 def parse_parts(boundary: str, body: bytes) -> dict[str, bytes]:
@@ -35,9 +36,12 @@ def parse_parts(boundary: str, body: bytes) -> dict[str, bytes]:
         head, separator, data = piece.partition(b"\r\n\r\n")
         if not separator or not head.startswith(b"\r\n") or len(head) > HEADERS_LIMIT_BYTES:
             raise SubmissionInvalid("parts-invalid", PARTS_FAULT)
-        names = [match[1] for line in head.split(b"\r\n") if (match := _NAME.match(line))]
+        disposition, *others = head.removeprefix(b"\r\n").split(b"\r\n")
+        match = _DISPOSITION.fullmatch(disposition)
         # Parsers that take bare line feeds would see another part where the marker stands inside one.
-        if marker in piece or len(names) != 1 or (name := names[0].decode("ascii")) in parts:
+        if match is None or marker in piece or not all(map(_OTHER.fullmatch, others)):
+            raise SubmissionInvalid("parts-invalid", PARTS_FAULT)
+        if (name := match[1].decode("ascii")) in parts:
             raise SubmissionInvalid("parts-invalid", PARTS_FAULT)
         parts[name] = data
     return parts

@@ -2,6 +2,7 @@
 """Which requests of this process write uploads now, and how another request, here or elsewhere, takes one over."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -13,7 +14,8 @@ from amana.intake.models import ServerProcess, UploadedObject
 from amana.protocol.encoding import random_id
 from amana.storage.database import Database, DatabaseUnavailable
 
-BEAT_SECONDS = 0.25
+BEAT_SECONDS = 0.75
+LOOK_SECONDS = 0.1
 DEAD_AFTER_SECONDS = 3.0
 
 
@@ -59,6 +61,7 @@ class Writers:
             body.supersede()
 
     def _run(self) -> None:
+        beat_at = 0.0
         while True:
             # Without writers the thread sleeps, so that an idle service writes nothing.
             self._busy.wait()
@@ -66,12 +69,14 @@ class Writers:
                 if not self._bodies:
                     self._busy.clear()
             try:
-                self._beat()
+                if time.monotonic() - beat_at >= BEAT_SECONDS:
+                    self._beat()
+                    beat_at = time.monotonic()
                 for case, n in self._wanted():
                     self.supersede(case, n)
             except DatabaseUnavailable:
                 pass
-            threading.Event().wait(BEAT_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
     def _beat(self) -> None:
         with self._database.transaction() as session:
