@@ -38,6 +38,7 @@ class Writers:
         """Count as the writer of an upload while the block runs; `body` is what a takeover ends."""
         with self._lock:
             self._bodies[case, n] = body
+            self._busy.set()
         try:
             yield
         finally:
@@ -45,13 +46,12 @@ class Writers:
                 del self._bodies[case, n]
 
     def announce(self) -> None:
-        """Make sure that this process beats before it claims anything."""
+        """Make sure that this process is known before it claims anything."""
         with self._lock:
             if self._thread is None:
                 self._beat()
                 self._thread = threading.Thread(target=self._run, name="writers", daemon=True)
                 self._thread.start()
-        self._busy.set()
 
     def supersede(self, case: str, n: int) -> None:
         """End the body of the request of this process that writes an upload, if there is one."""
