@@ -27,12 +27,13 @@ class Arrived:
 
 
 class StandIn:
-    """Answers 200 to whole requests. Tests read `arrived`; `wait_for` waits until it looks as expected."""
+    """Answers 200 to whole requests. Tests read `arrived`, under `changed` if it is still growing."""
 
     def __init__(self) -> None:
         self.arrived: list[Arrived] = []
         self.changed = threading.Condition()
         self.refuse_at_once = False
+        self.answer = b"ok"
 
     def wait_for_bytes(self, count: int, seconds: float = 20) -> Arrived:
         """Return the last request once that much of its body has arrived."""
