@@ -28,7 +28,12 @@ WHOLE: dict[str, Any] = {
     "persons": [{"count": 3, "status": "injured", "age": "under_12"}],
     "documents": [{"kind": "photo", "object": 1, "made_by": "self", "copy": "original"}],
     "doubts": [{"kind": "unsure", "words": "الوقت"}],
-    "minor": {"age": "16_to_17", "guardian": "parent", "guardian_consents": "yes", "assents": "yes"},
+    "minor": {
+        "age": "16_to_17",
+        "guardian": "parent",
+        "guardian_consents": "yes",
+        "assents": "yes",
+    },
     "risk": {"level": "high", "devices": ["searched"], "referrals": ["medical"]},
     "interview": {"mode": "alone", "read_back": "no"},
 }

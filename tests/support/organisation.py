@@ -132,7 +132,7 @@ class Person:
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(path, headers={**self.headers, **headers})
 
-    def action(self, case: str, **changes: Any) -> dict[str, Any]:
+    def action(self, case: str, /, **changes: Any) -> dict[str, Any]:
         """Sign an opening, with whatever a test wants otherwise."""
         fields: dict[str, Any] = {
             "deployment": DEPLOYMENT,

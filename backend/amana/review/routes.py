@@ -35,7 +35,7 @@ def problems(*statuses: int) -> Any:
 
 
 @cases.get("/v1/cases")
-@cases.arguments(QueueIn, location="query")
+@cases.arguments(QueueIn, location="query", unknown="raise")
 @cases.response(200, QueueOut)
 @problems(403)
 def queue(fields: dict[str, Any]) -> dict[str, Any]:
