@@ -105,6 +105,16 @@ def test_a_number_used_before_is_refused_by_the_server_and_not_offered_again(hom
     assert json.loads(path.read_text())["next"] == 2
 
 
+def test_a_structured_account_need_not_be_canonical(home: Home) -> None:
+    account = home.folder / "tmp" / "account.json"
+    account.write_text(json.dumps({"v": 1, "text": TEXT, "language": "ar"}, indent=4))
+    arguments = [account if one == home.text else one for one in home.arguments("--json")]
+    arguments[arguments.index("--text")] = "--account"
+    assert one_object(amana(*arguments).stdout)["receipt"]
+    account.write_text(json.dumps({"v": 1, "text": TEXT, "language": "ar", "agent": "sarin"}))
+    assert amana(*arguments, check=2).stderr.startswith("account-invalid: ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

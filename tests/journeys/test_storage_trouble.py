@@ -66,7 +66,9 @@ def test_an_object_store_that_is_away_is_told_and_the_client_continues_later(
     tmp_path: Path, postgres_and_s3: dict[str, str], attachments: list[Path]
 ) -> None:
     with relay_to(postgres_and_s3["AMANA_S3_ENDPOINT_URL"]) as relay:
-        service = Service(tmp_path, {**postgres_and_s3, "AMANA_S3_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"})
+        service = Service(
+            tmp_path, {**postgres_and_s3, "AMANA_S3_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
+        )
         try:
             service.start()
             demo, state = tmp_path / "demo", tmp_path / "state"

@@ -64,6 +64,12 @@ class Organisation:
 
     def send(self, desk: str = "chemical", **options: Any) -> Made:
         """Let a testimony for a desk's readers arrive, with all its objects, through the real routes."""
+        made = self.seal(desk, **options)
+        self.deliver(made)
+        return made
+
+    def seal(self, desk: str = "chemical", **options: Any) -> Made:
+        """Seal a testimony for a desk's readers as the directory has them."""
         current = self.directory
         text = current.consent_texts[0]
         defaults = {
@@ -74,7 +80,10 @@ class Organisation:
             "consent_text": text.id,
             "consent_text_sha256": text.sha256,
         }
-        made = make_testimony(**(defaults | options))
+        return make_testimony(**(defaults | options))
+
+    def deliver(self, made: Made) -> None:
+        """Send what was sealed."""
         client = self.app.test_client()
         notice = Notice.parse(client.get("/v1/admission").get_json())
         proof = pay(notice, made.submission.digest(), sum(map(len, made.sealed)))
@@ -94,7 +103,6 @@ class Organisation:
             assert sent.status_code == 204, sent.get_json()
         if made.sealed:
             assert client.post(announced["completion"]).status_code == 200
-        return made
 
     @contextmanager
     def served(self) -> Iterator[str]:

@@ -77,8 +77,10 @@ class StandIn:
             if len(arrived.body) < length:
                 return
             connection.sendall(
-                b"HTTP/1.1 200 OK\r\nServer: secret/1.0\r\nContent-Length: 2\r\n\r\nok"
+                b"HTTP/1.1 200 OK\r\nServer: secret/1.0\r\nContent-Length: %d\r\n\r\n"
+                % len(self.answer)
             )
+            connection.sendall(self.answer)
 
     def _take(self, connection: socket.socket, arrived: Arrived, held: bytes, length: int) -> bytes:
         try:

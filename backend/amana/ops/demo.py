@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from amana.api.services import Services
+from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, write_key
 from amana.client.officer import Proposal, new_root, online_keys, pins, propose, sign
 from amana.directory import service as directory
@@ -32,9 +33,7 @@ def make_demo(services: Services, out: Path) -> dict[str, list[str]]:
     if not exists:
         _make(services, out)
     elif not (out / "root.json").exists():
-        raise FileExistsError(
-            "The store has a directory already, and its keys are not in this folder."
-        )
+        raise Usage("The store has a directory already, and its keys are not in this folder.")
     with services.database.reading() as session:
         current = directory.current(session, services.caches)
     return {desk.id: [one.id for one in current.readers_of(desk.id)] for desk in current.desks}
