@@ -35,6 +35,10 @@ class Clock:
     def __call__(self) -> datetime:
         return self.now
 
+    def follow(self) -> None:
+        """Set the clock to the time of day again."""
+        self.now = datetime.now(UTC)
+
     def turn(self, **by: float) -> None:
         self.now += timedelta(**by)
 

@@ -1,0 +1,144 @@
+"""Uploads that were left for too long end, and are deleted; announcing them again begins anew."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from amana.api.services import Services
+from amana.app import create_app, make_services
+from amana.config import read_config
+from amana.directory import service as directory
+from amana.intake import admission
+from amana.ops.demo import make_demo
+from amana.ops.maintenance import maintain
+from amana.protocol.admission import Notice, pay
+from amana.storage.migrations import migrate
+from tests.support.testimonies import Made, make_testimony
+from tests.support.uploads import OFFSET, TUS
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = datetime.now(UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def services(tmp_path: Path, clock: Clock) -> Iterator[Services]:
+    config = replace(read_config(tmp_path / "data"), admission_price=0)
+    built = replace(make_services(config, create_secrets=True), clock=clock)
+    migrate(built.database)
+    make_demo(built, tmp_path / "demo")
+    yield built
+    built.database.dispose()
+
+
+@pytest.fixture
+def client(services: Services) -> FlaskClient:
+    return create_app(services).test_client()
+
+
+def announce(client: FlaskClient, services: Services, made: Made | None = None) -> tuple[Made, Any]:
+    with services.database.reading() as session:
+        current = directory.current(session, services.caches)
+    text = current.consent_texts[0]
+    made = made or make_testimony(
+        {one.id: one.intake_key for one in current.readers_of("chemical")},
+        files=[b"x"],
+        deployment=current.deployment,
+        consent_text=text.id,
+        consent_text_sha256=text.sha256,
+    )
+    notice = Notice.parse(client.get("/v1/admission").json)
+    parts = {name: getattr(made.submission, name) for name in made.submission.__dataclass_fields__}
+    parts["admission"] = pay(notice, made.submission.digest(), 0).to_bytes()
+    files = {name: (io.BytesIO(data), name) for name, data in parts.items()}
+    return made, client.post("/v1/testimonies", data=files, content_type="multipart/form-data")
+
+
+def patch(client: FlaskClient, location: str, data: bytes) -> Any:
+    return client.patch(location, data=data, headers={**TUS, **OFFSET, "Upload-Offset": "0"})
+
+
+def test_an_abandoned_upload_is_gone_and_deleted_and_can_be_announced_again(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:5000]).status_code == 204
+    clock.now += timedelta(days=services.config.upload_days)
+    assert client.head(location, headers=TUS).status_code == 200
+    clock.now += timedelta(days=1)
+    assert client.head(location, headers=TUS).status_code == 410
+    assert patch(client, location, b"x").json["type"] == "upload-gone"
+    assert client.post(answer.json["completion"]).status_code == 410
+
+    objects = services.config.data / "objects"
+    assert [path for path in objects.rglob("*") if path.is_file()]
+    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    assert maintain(services)["abandoned_uploads_deleted"] == 0
+    assert not [path for path in objects.rglob("*") if path.is_file()]
+
+    _, again = announce(client, services, made)
+    assert again.status_code == 201
+    assert client.head(location, headers=TUS).headers["Upload-Offset"] == "0"
+
+
+def test_announcing_again_in_time_keeps_what_arrived(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    patch(client, location, made.sealed[0][:5000])
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    _, again = announce(client, services, made)
+    assert again.status_code == 200
+    assert client.head(location, headers=TUS).headers["Upload-Offset"] == "5000"
+    assert maintain(services)["abandoned_uploads_deleted"] == 0
+
+
+def test_what_was_received_never_expires(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, answer = announce(client, services)
+    patch(client, answer.json["uploads"][0]["location"], made.sealed[0])
+    receipt = client.post(answer.json["completion"]).json
+    clock.now += timedelta(days=1000)
+    assert maintain(services)["abandoned_uploads_deleted"] == 0
+    assert client.post(answer.json["completion"]).json == receipt
+
+
+def test_the_price_rises_with_the_day_and_is_another_each_day(services: Services) -> None:
+    def price(count: int) -> int:
+        today = services.today()
+        return admission.notice(
+            services.secrets, today, base=3, announced_today=count, busy_per_day=100
+        ).price
+
+    assert [price(n) for n in (0, 99, 100, 199, 200, 400, 10**9)] == [3, 3, 4, 4, 5, 6, 27]
+    seeds = {
+        admission.notice(
+            services.secrets,
+            services.today() + timedelta(days=n),
+            base=3,
+            announced_today=0,
+            busy_per_day=1,
+        ).seed
+        for n in range(3)
+    }
+    assert len(seeds) == 3
