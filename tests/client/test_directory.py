@@ -347,12 +347,15 @@ def test_a_new_root_without_the_old_officers_is_refused(ceremony: Ceremony, mirr
     assert refusal(mirror) == "directory-threshold"
 
 
-def test_a_root_that_changes_the_deployment_is_refused(ceremony: Ceremony, mirror: Mirror) -> None:
+@pytest.mark.parametrize("deployment", ["amana-test", "amana-elsewhere"])
+def test_a_root_that_changes_the_deployment_is_refused(
+    ceremony: Ceremony, mirror: Mirror, deployment: str
+) -> None:
     def rename(root: Metadata[Root]) -> None:
         root.signed.unrecognized_fields["x-amana"]["deployment"] = "amana-elsewhere"
 
     mirror.files["2.root.json"] = next_root(ceremony, ceremony.officers[:2], rename)
-    mirror.show(ceremony.proposal(2, deployment="amana-elsewhere"))
+    mirror.show(ceremony.proposal(2, deployment=deployment))
     assert refusal(mirror) == "directory-tampered"
 
 

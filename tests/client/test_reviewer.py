@@ -48,11 +48,11 @@ class Desk:
     def open(
         self, case: str, out: Path, keys: PersonKeys | None = None, root: bytes | None = None
     ) -> Any:
-        with Transport(self.url) as transport:
+        with Transport(self.url, silence_seconds=10) as transport:
             return self._reviewer(transport, keys, root).open(case, out)
 
     def cases(self, *wanted: str | None, keys: PersonKeys | None = None) -> list[Any]:
-        with Transport(self.url) as transport:
+        with Transport(self.url, silence_seconds=10) as transport:
             return self._reviewer(transport, keys).cases(*wanted)
 
     def _reviewer(
@@ -220,7 +220,7 @@ def _swap_objects_and_receipt(desk: Desk, made: Made) -> None:
     desk.lying.lies[f"/v1/cases/{made.case}"] = receipted(desk, swap)
 
 
-def _grant_of_a_colleague(desk: Desk, made: Made) -> Callable[[bytes], bytes]:
+def _grant_of_a_colleague(_desk: Desk, made: Made) -> Callable[[bytes], bytes]:
     size = len(made.submission.grants) // 2
     halves = {made.submission.grants[:size], made.submission.grants[size:]}
 
@@ -247,7 +247,7 @@ LIES: dict[str, tuple[Any, str]] = {
     ),
     "an altered manifest": (lie_about("manifest", lambda *_: flipped), "manifest-differs"),
     "a manifest of another case": (_manifest_of_another_case, "manifest-differs"),
-    "a manifest under another key": (_sealed_by_another_key, "cannot-open"),
+    "a manifest under another key": (_sealed_by_another_key, "no-match"),
     "another policy": (
         lambda desk, made: with_other_policy(desk, made, receipt_too=False),
         "policy-differs",

@@ -247,8 +247,8 @@ def _reader_with_an_administrators_role(documents: dict[str, Any]) -> None:
     chemical(documents)[1]["roles"] = ["administrator", "reviewer"]
 
 
-def _key_off_the_curve(documents: dict[str, Any]) -> None:
-    documents["people.json"]["people"][0]["signing_key"] = b64(b"\x02" + bytes(30))
+def _short_key(documents: dict[str, Any]) -> None:
+    documents["people.json"]["people"][0]["signing_key"] = b64(bytes(31))
 
 
 def _text_without_its_hash(documents: dict[str, Any]) -> None:
@@ -304,7 +304,7 @@ def _version_of_tomorrow(documents: dict[str, Any]) -> None:
                 _person_twice,
                 _person_without_role,
                 _reader_with_an_administrators_role,
-                _key_off_the_curve,
+                _short_key,
                 _text_without_its_hash,
                 _text_twice,
                 _flag_that_does_not_restrict,

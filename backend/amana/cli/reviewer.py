@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
+from amana.client.errors import NetworkFailed
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
 from amana.client.progress import progress_for
 from amana.client.reviewer import ListedCase, Reviewer
@@ -149,7 +150,11 @@ def _print_table(found: list[ListedCase]) -> None:
 @as_reader
 def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
     """Sign an opening, verify CASE and write its files. That you opened it is recorded."""
-    opened = reader.open(case, out)
+    try:
+        opened = reader.open(case, out)
+    except NetworkFailed:
+        click.echo("What arrived is kept as it is sealed; to go on, repeat the command.", err=True)
+        raise
     for warning in opened.warnings:
         click.echo(f"Note: {warning}", err=True)
     if as_json:

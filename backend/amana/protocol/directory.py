@@ -472,7 +472,6 @@ class _Members:
             not ("administrator" in roles and roles & READER_ROLES),
             "Nobody both administers and reads.",
         )
-        public_key(fields["signing_key"])
         self.own(fields["signing_key"], fields["id"], "sign")
         self.people[fields["id"]] = Person(
             id=fields["id"],

