@@ -16,7 +16,7 @@ from benchmarks import sealing, testimonies, uploads
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
-from tests.support.server import free_port, make_demo, running_service
+from tests.support.server import Service, free_port, make_demo, running_service
 from tests.support.uploads import Client
 
 TARGET = Path("build") / "bench.json"
@@ -96,17 +96,24 @@ def _uploads(service: Any, client: Client, folder: Path, runs: int, size: int) -
         f"server {{ listen 127.0.0.1:{port}; client_max_body_size 0; location /bench/ {{"
         f" root {folder}; dav_methods PUT; create_full_put_path on; client_body_temp_path {folder}/bodies; }} }}"
     )
-    with running_nginx(intake=service.port, folder=folder, extra=webdav) as front:
-        for run in range(runs):
-            _, body = uploads.announce(client, size)
-            rows["nginx WebDAV PUT"].append(uploads.webdav_put(port, f"object-{run}", body))
-            (folder / "bench" / f"object-{run}").unlink()
-            del body
-            last = uploads.one_large(service, client, front, size)
-            rows["nginx and Amana"].append(last["mb_per_second"])
-            rows["Amana alone"].append(
-                uploads.one_large(service, client, service.url, size)["mb_per_second"]
-            )
+    # Behind nginx a second service of the same installation listens on a socket.
+    behind = Service(folder / "behind", service.env)
+    behind.folder.mkdir()
+    behind.data, behind.uds = service.data, folder / "amana.sock"
+    behind.start()
+    try:
+        with running_nginx(behind.uds, behind.uds, folder / "nginx", extra=webdav) as front:
+            for run in range(runs):
+                _, body = uploads.announce(client, size)
+                rows["nginx WebDAV PUT"].append(uploads.webdav_put(port, f"object-{run}", body))
+                (folder / "bench" / f"object-{run}").unlink()
+                del body
+                last = uploads.one_large(behind, client, front.intake, size)
+                rows["nginx and Amana"].append(last["mb_per_second"])
+                alone = uploads.one_large(service, client, service.url, size)
+                rows["Amana alone"].append(alone["mb_per_second"])
+    finally:
+        behind.kill()
     figures: dict[str, Any] = {
         name: {"mb_per_second": uploads.median(values)} for name, values in rows.items()
     }

@@ -58,6 +58,8 @@ class Service:
             "AMANA_SILENCE_SECONDS": "5",
             **(env or {}),
         }
+        self.uds: Path | None = None
+        """A unix socket to listen on instead of the port, behind nginx."""
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,6 +67,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> "Service":
+        where = ["--uds", str(self.uds)] if self.uds else ["--listen", f"127.0.0.1:{self.port}"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -72,8 +75,7 @@ class Service:
                     *AMANA,
                     "serve",
                     self.surface,
-                    "--listen",
-                    f"127.0.0.1:{self.port}",
+                    *where,
                     "--data",
                     str(self.data),
                 ],
@@ -86,6 +88,8 @@ class Service:
         return self
 
     def is_live(self) -> bool:
+        if self.uds is not None:
+            return self.uds.is_socket()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
         try:
             connection.request("GET", "/health/live")
