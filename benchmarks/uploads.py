@@ -9,7 +9,7 @@ import statistics
 import time
 from dataclasses import replace
 
-from amana.protocol.sealing import OVERHEAD, padme, sealed_size
+from amana.protocol.sealing import OVERHEAD, Kind, framed_size, sealed_size
 from amana.protocol.submission import DeclaredObject, objects_bytes
 from benchmarks.load import Result, cpu_seconds, peak_memory_mib
 from tests.support.server import Service
@@ -28,7 +28,7 @@ def sealed_body(head: bytes, size: int) -> bytes:
 def announce(client: Client, size: int) -> tuple[str, bytes]:
     """Announce one object of at least `size` bytes and return its address and its bytes."""
     made = client.testimony(files=[b"x"])
-    total = sealed_size(padme(size))
+    total = sealed_size(framed_size(Kind.FILE, size))
     body = sealed_body(made.sealed[0][:OVERHEAD], total)
     objects = objects_bytes([DeclaredObject(1, total, hashlib.sha256(body).hexdigest())])
     made = replace(made, submission=replace(made.submission, objects=objects), sealed=(body,))

@@ -38,7 +38,13 @@ BLUEPRINTS = {
         intake.resumable,
         directory.directory,
     ),
-    Surface.DESK: (access.sessions, directory.directory_publication, review.cases),
+    # Staff's clients verify the directory too, and speak to the desk only.
+    Surface.DESK: (
+        access.sessions,
+        directory.directory,
+        directory.directory_publication,
+        review.cases,
+    ),
 }
 
 
@@ -72,10 +78,9 @@ def create_app(services: Services, surface: Surface = Surface.ALL) -> Flask:
     register_headers(app)
     if surface is not Surface.INTAKE:
         register_tokens(app, services)
-    for part in (Surface.INTAKE, Surface.DESK):
-        if surface in (part, Surface.ALL):
-            for blueprint in BLUEPRINTS[part]:
-                api.register_blueprint(blueprint)
+    parts = (Surface.INTAKE, Surface.DESK) if surface is Surface.ALL else (surface,)
+    for blueprint in dict.fromkeys(one for part in parts for one in BLUEPRINTS[part]):
+        api.register_blueprint(blueprint)
     api.register_blueprint(health.health)
     if surface is not Surface.INTAKE:
         openapi.register_docs(app)

@@ -251,7 +251,19 @@ def test_a_new_root_travels_with_the_version_that_its_officers_signed(server: Se
 
 
 def test_a_new_root_without_enough_officers_of_the_old_is_refused(server: Server) -> None:
-    root = next_root(server, server.ceremony.officers[:1])
+    def lower(root: Root) -> None:
+        root.roles["root"].threshold = 1
+
+    root = next_root(server, server.ceremony.officers[:1], lower)
+    proposal = server.ceremony.proposal()
+    assert refusal(server, proposal, **{"2.root.json": root})[0] == "directory-threshold"
+
+
+def test_a_new_root_that_its_own_officers_did_not_sign_is_refused(server: Server) -> None:
+    def raise_threshold(root: Root) -> None:
+        root.roles["root"].threshold = 3
+
+    root = next_root(server, server.ceremony.officers[:2], raise_threshold)
     proposal = server.ceremony.proposal()
     assert refusal(server, proposal, **{"2.root.json": root})[0] == "directory-threshold"
 
