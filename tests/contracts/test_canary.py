@@ -34,7 +34,6 @@ CANARIES = [
     b"canary",
     b64(TEXT.encode()).encode(),
     TEXT.encode("utf-16-le"),
-    b"127.0.0.1:4",
 ]
 
 
