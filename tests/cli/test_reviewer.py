@@ -1,7 +1,6 @@
 """The commands of reviewers, as a person types them."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -56,7 +55,7 @@ def test_a_case_is_listed_and_opened(env: dict[str, str], made: Made, tmp_path: 
     assert made.case in amana("reviewer", "cases", env=env).stdout
     out = tmp_path / "out"
     opened = amana("reviewer", "open", made.case, "--out", out, "--json", env=env)
-    assert sorted(json.loads(opened.stdout)["files"]) == sorted(os.listdir(out))
+    assert sorted(json.loads(opened.stdout)["files"]) == sorted(path.name for path in out.iterdir())
     listed = json.loads(
         amana("reviewer", "cases", "--state", "in-review", "--json", env=env).stdout
     )
