@@ -1,5 +1,6 @@
 """Fixtures that every folder of tests shares."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,13 @@ from tests.support.s3 import S3Server, swift_server
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with postgres_server(tmp_path_factory.mktemp("postgres")) as url:
+def postgres() -> Iterator[str]:
+    # Under root it runs as another user, whom pytest's own folder shuts out as soon as a second
+    # session of pytest begins.
+    with (
+        tempfile.TemporaryDirectory(prefix="amana-postgres-") as folder,
+        postgres_server(Path(folder) / "data") as url,
+    ):
         yield url
 
 
