@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from amana.api.services import Services
@@ -15,6 +16,7 @@ from amana.app import create_app, make_services
 from amana.config import read_config
 from amana.directory import service as directory
 from amana.intake import admission
+from amana.intake.models import ServerProcess, UploadedObject
 from amana.ops.demo import make_demo
 from amana.ops.maintenance import maintain
 from amana.protocol.admission import Notice, pay
@@ -142,3 +144,18 @@ def test_the_price_rises_with_the_day_and_is_another_each_day(services: Services
         for n in range(3)
     }
     assert len(seeds) == 3
+
+
+def test_an_object_that_a_dead_process_held_is_verified_by_another(
+    client: FlaskClient, services: Services
+) -> None:
+    made, answer = announce(client, services)
+    data, location = made.sealed[0], answer.json["uploads"][0]["location"]
+    assert patch(client, location, data[:5000]).status_code == 204
+    rest = {**TUS, **OFFSET, "Upload-Offset": "5000"}
+    assert client.patch(location, data=data[5000:], headers=rest).status_code == 204
+    with services.database.transaction() as session:
+        session.add(ServerProcess(id="b" * 32, beat=7))
+        held = {"writer": "a" * 32, "process": "b" * 32}
+        session.execute(sa.update(UploadedObject).values(**held))
+    assert client.post(answer.json["completion"]).status_code == 200

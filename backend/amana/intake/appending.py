@@ -270,18 +270,29 @@ def _held_for_reading(
     services: Services, writers: Writers, upload: UploadedObject
 ) -> Iterator[Claim]:
     writers.announce()
-    with services.database.transaction() as session:
-        row = service.open_upload(session, upload.case, upload.n, services.today(), lock=True)
-        alive = row.process == writers.process or service.beat_of(session, row.process) is not None
-        if row.writer is not None and alive:
-            raise UploadBusy(headers={"Retry-After": "1"})
-        claim = service.claim(row, random_id(), writers.process, left_by_crash=False)
+    claim = _claim_unless_held(services, writers, upload)
     try:
         with writers.writing(claim.case, claim.n, None):
             yield claim
     finally:
         with services.database.transaction() as session:
             service.release(session, claim)
+
+
+def _claim_unless_held(services: Services, writers: Writers, upload: UploadedObject) -> Claim:
+    """Claim an object that nobody holds; whoever holds it goes on, unless their process no longer beats."""
+    began = time.monotonic()
+    first: int | None = None
+    while True:
+        with services.database.transaction() as session:
+            row = service.open_upload(session, upload.case, upload.n, services.today(), lock=True)
+            beat = service.beat_of(session, row.process)
+            dead = beat is None or time.monotonic() - began > DEAD_AFTER_SECONDS
+            if row.writer is None or dead:
+                return service.claim(row, random_id(), writers.process, left_by_crash=False)
+        if row.process == writers.process or beat != (first := beat if first is None else first):
+            raise UploadBusy(headers={"Retry-After": "1"})
+        time.sleep(TAKEOVER_POLL_SECONDS)
 
 
 def _verify_behind(services: Services, writers: Writers, uploads: list[UploadedObject]) -> None:
