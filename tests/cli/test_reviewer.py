@@ -1,6 +1,7 @@
 """The commands of reviewers, as a person types them."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from tests.support.uploads import Client
 
 
 @pytest.fixture(scope="module")
-def client(service: Service, root: Path) -> Client:
-    return Client(service.url, root, service.data / "objects")
+def client(service: Service, root: Path) -> Iterator[Client]:
+    client = Client(service.url, root, service.data / "objects")
+    yield client
+    client.http.close()
 
 
 @pytest.fixture
