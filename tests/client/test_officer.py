@@ -15,7 +15,7 @@ from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.keyfile import PersonKeys
 from amana.client.officer import Proposal, new_root, online_keys, pins, propose, sign, tuf_key
 from amana.protocol.directory import fingerprint, parse_directory
-from amana.protocol.encoding import sha256_hex, unb64
+from amana.protocol.encoding import canonical, sha256_hex, unb64
 from amana.protocol.signing import SigningKey
 from tests.support.ceremony import DEPLOYMENT, Ceremony, Mirror, desk, reader
 
@@ -203,7 +203,10 @@ def test_seventeen_readers_are_not_proposed(ceremony: Ceremony) -> None:
 
 
 def _replace_a_part(folder: Path) -> None:
-    (folder / "targets" / "people.json").write_bytes(b'{"people":[],"v":1}')
+    path = folder / "targets" / "people.json"
+    people = json.loads(path.read_bytes())
+    people["people"].pop()
+    path.write_bytes(canonical(people))
 
 
 def _remove_a_part(folder: Path) -> None:
