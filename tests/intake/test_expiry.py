@@ -70,7 +70,9 @@ def announce(client: FlaskClient, services: Services, made: Made | None = None) 
     parts = {name: getattr(made.submission, name) for name in made.submission.__dataclass_fields__}
     parts["admission"] = pay(notice, made.submission.digest(), 0).to_bytes()
     files = {name: (io.BytesIO(data), name) for name, data in parts.items()}
-    return made, client.post("/v1/testimonies", data=files, content_type="multipart/form-data")
+    answer = client.post("/v1/testimonies", data=files, content_type="multipart/form-data")
+    assert answer.status_code in {200, 201}, answer.json
+    return made, answer
 
 
 def patch(client: FlaskClient, location: str, data: bytes) -> Any:

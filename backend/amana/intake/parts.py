@@ -13,7 +13,9 @@ PARTS_FAULT = "A part is missing, unknown, cut, or there twice."
 MAX_PARTS = 16
 HEADERS_LIMIT_BYTES = 1024
 
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=?-]{1,70}")  # RFC 2046 §5.1.1, without spaces.
+_BOUNDARY = re.compile(
+    r"[0-9A-Za-z'()+_,./:=?-]{1,100}"
+)  # RFC 2046 §5.1.1 says 70; some clients use a few more.
 _DISPOSITION = re.compile(
     rb'(?i:content-disposition): ?form-data; ?name="([a-z_]{1,32})"(?:; ?filename="[ !#-\[\]-~]*")?'
 )
