@@ -125,21 +125,22 @@ def choose(candidates: Iterable[str], language: str) -> list[str]:
     raise SystemExit(f"only {len(chosen)} {language} words are left")
 
 
-MAKERS = {
-    "english": lambda: choose(english(), "english"),
-    "arabic": lambda: choose(arabic(), "arabic"),
-}
+CANDIDATES = {"english": english, "arabic": arabic}
+# A list without denied words would not be harmless, so it is not made.
+MADE = [language for language in CANDIDATES if (DENIED / f"{language}-denied.txt").exists()]
 
 
 def text(language: str) -> str:
     """Return the content of a list's file."""
-    return SOURCE.format(count=LIST_SIZE) + "".join(f"{word}\n" for word in MAKERS[language]())
+    return SOURCE.format(count=LIST_SIZE) + "".join(
+        f"{word}\n" for word in choose(CANDIDATES[language](), language)
+    )
 
 
 def main(arguments: list[str]) -> int:
     write = partial(Path.write_text, encoding="utf-8")
     stale = 0
-    for language in MAKERS:
+    for language in MADE:
         path = LISTS / f"{language}.txt"
         made = text(language)
         if "--check" not in arguments:

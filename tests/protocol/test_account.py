@@ -67,6 +67,16 @@ def test_the_witness_own_words_are_kept_as_they_are(text: str) -> None:
         ({"where": {"latitude": 33.5}}, "where.latitude"),
         ({"other_witnesses": [{"who": "canary"}]}, "other_witnesses.0.who"),
         ({"doubts": [{}] * 65}, "doubts"),
+        ({"when": {"precision": "day", "date": "2013-02-30"}}, "when.date"),
+        ({"when": {"precision": "month", "date": "2013-02-01"}}, "when.date"),
+        ({"when": {"precision": "year", "date": "2013", "season": "winter"}}, "when.precision"),
+        ({"when": {"precision": "hours", "date": "2013-02-01"}}, "when.precision"),
+        ({"where": {"pcode": "SY77"}}, "where.pcode"),
+        ({"where": {"pcode": "SY0388"}}, "where.pcode"),
+        ({"where": {"latitude": "90.1"}}, "where.latitude"),
+        ({"where": {"longitude": "181"}}, "where.longitude"),
+        ({"minor": {"age": "under_12", "guardian": "parent"}}, "minor."),
+        ({"minor": WHOLE["minor"] | {"age": "18_to_59"}}, "minor.age"),
     ],
 )
 def test_what_has_no_place_is_refused_and_not_repeated(change: dict[str, Any], place: str) -> None:
@@ -102,3 +112,20 @@ def test_the_vocabularies_have_arabic_and_english_and_no_key_twice() -> None:
 def test_no_agent_is_offered_to_a_witness() -> None:
     agents = {term["key"] for term in vocabulary("agents")} - {"other", "unknown", "mixed"}
     assert not agents & {term["key"] for term in vocabulary("observations")}
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"precision": "exact", "date": "2013-08-21", "time_from": "02:30"},
+        {"precision": "hours", "date": "2013-08-21", "time_from": "23:00", "time_to": "02:00"},
+        {"precision": "month", "date": "2013-08"},
+        {"precision": "season", "date": "2013", "season": "summer"},
+        {"precision": "year", "date": "2013"},
+        {"precision": "unknown", "words": "قبل العيد"},
+        {"words": "بعد صلاة الفجر"},
+    ],
+)
+def test_a_moment_is_taken_as_precisely_as_it_is_remembered(when: dict[str, Any]) -> None:
+    fields = WHOLE | {"when": when}
+    assert parse_account(account_bytes(fields)) == fields

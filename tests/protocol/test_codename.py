@@ -93,3 +93,10 @@ def test_the_word_list_keeps_its_words_apart() -> None:
     for word in words:
         for form in edits(word):
             assert seen.setdefault(form, word) == word, (word, seen[form])
+
+
+def test_the_script_makes_the_word_list_again() -> None:
+    pytest.importorskip("wordfreq")
+    from scripts.make_wordlists import LISTS, text
+
+    assert (LISTS / "english.txt").read_text("utf-8") == text("english")

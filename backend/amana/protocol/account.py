@@ -6,6 +6,7 @@ are not among them, because a witness says what was seen, heard and smelled, not
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -13,13 +14,26 @@ from typing import Any
 import marshmallow as ma
 
 from amana.protocol import schema
-from amana.protocol.encoding import canonical, parse_canonical
+from amana.protocol.encoding import canonical, parse_canonical, parse_day
+from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import LANGUAGE
 
 LIMIT_BYTES = 2**20
 TEXT_LIMIT = 100_000
 NOTE_LIMIT = 4000
 MAX_ENTRIES = 64
+MINOR_AGES = frozenset({"under_12", "12_to_15", "16_to_17"})
+
+# What a moment of each precision may consist of, besides `precision` and `words`.
+WHEN_PARTS: Mapping[str, frozenset[str]] = {
+    "exact": frozenset({"date", "time_from"}),
+    "hours": frozenset({"date", "time_from", "time_to"}),
+    "day": frozenset({"date"}),
+    "month": frozenset({"date"}),
+    "season": frozenset({"date", "season"}),
+    "year": frozenset({"date"}),
+    "unknown": frozenset(),
+}
 
 
 @cache
@@ -87,22 +101,52 @@ class When(schema.StrictSchema):
     """A moment as well as it is remembered; `words` keeps how the person says it ("after the dawn prayer")."""
 
     precision = _choice("precision")
-    date = _matching(r"\A\d{4}(-\d{2}(-\d{2})?)?\Z")
-    time_from = _matching(r"\A([01]\d|2[0-3]):[0-5]\d\Z")
-    time_to = _matching(r"\A([01]\d|2[0-3]):[0-5]\d\Z")
+    date = _matching(r"\A[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?\Z")
+    time_from = _matching(r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z")
+    time_to = _matching(r"\A([01][0-9]|2[0-3]):[0-5][0-9]\Z")
     season = _choice("choices", "season")
     words = _words(500)
+
+    @ma.validates_schema(skip_on_field_errors=True)
+    def fits_its_precision(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse a date that is none, or parts that the stated precision does not have."""
+        date = data.get("date")
+        if date is not None:
+            try:
+                parse_day(date + "-01" * ((10 - len(date)) // 3))
+            except ProtocolError:
+                raise ma.ValidationError("Not in its allowed form.", "date") from None
+        if "precision" in data:
+            given = frozenset(data) - {"precision", "words"}
+            if given != WHEN_PARTS[data["precision"]]:
+                raise ma.ValidationError("Not in its allowed form.", "precision")
+            length = {"month": 7, "season": 4, "year": 4}.get(data["precision"], 10)
+            if date is not None and len(date) != length:
+                raise ma.ValidationError("Not in its allowed form.", "date")
+
+
+def _known_place(code: str) -> None:
+    """Refuse a P-code whose governorate or district is not published; SY99 is for synthetic accounts."""
+    if code.startswith("SY") and not code.startswith("SY99"):
+        known = code[:4] in _keys("governorates")
+        if not known or (len(code) >= 6 and code[:6] not in _keys("districts")):
+            raise ma.ValidationError("Not in its allowed form.")
 
 
 class Where(schema.StrictSchema):
     """A place as it is known; coordinates, as decimal text, only if the person chooses."""
 
     words = _words(1000)
-    pcode = _matching(r"\A(SY\d{2}(\d{2}){0,2}|C\d{4,9}|SY99[0-9A-Z]{0,6})\Z")
+    pcode = ma.fields.String(
+        validate=[
+            ma.validate.Regexp(r"\A(SY[0-9]{2}([0-9]{2}){0,2}|C[0-9]{4,9}|SY99[0-9A-Z]{0,6})\Z"),
+            _known_place,
+        ]
+    )
     level = _choice("choices", "place_level")
     known_by = _choice("choices", "place_known_by")
-    latitude = _matching(r"\A-?\d{1,2}(\.\d{1,6})?\Z")
-    longitude = _matching(r"\A-?\d{1,3}(\.\d{1,6})?\Z")
+    latitude = _matching(r"\A-?(90(\.0{1,6})?|[1-8]?[0-9](\.[0-9]{1,6})?)\Z")
+    longitude = _matching(r"\A-?(180(\.0{1,6})?|(1[0-7]|[1-9])?[0-9](\.[0-9]{1,6})?)\Z")
 
 
 class PriorAccount(schema.StrictSchema):
@@ -220,6 +264,14 @@ class Minor(schema.StrictSchema):
     guardian = _choice("choices", "guardian")
     guardian_consents = _answer()
     assents = _answer()
+
+    @ma.validates_schema(skip_on_field_errors=True)
+    def is_under_18_with_guardian_and_assent(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse a minor without the two answers that their protection rests on, or of another age."""
+        for name in {"guardian", "guardian_consents", "assents"} - data.keys():
+            raise ma.ValidationError("Missing.", name)
+        if data.get("age", "unknown") not in MINOR_AGES | {"unknown"}:
+            raise ma.ValidationError("Not in its allowed form.", "age")
 
 
 class Risk(schema.StrictSchema):
