@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tuf.api.metadata import Metadata, Timestamp
 
 from amana.client.keyfile import read_key
+from amana.client.officer import tuf_signer
 from amana.protocol.directory import fingerprint
+from amana.protocol.signing import SigningKey
 from tests.support.server import PASSPHRASE, Service, amana
 from tests.support.testimonies import Made
 from tests.support.uploads import Client
@@ -84,9 +87,16 @@ def test_an_unknown_case_is_refused(env: dict[str, str], tmp_path: Path) -> None
 
 
 def test_an_older_directory_than_was_seen_is_refused(
-    env: dict[str, str], made: Made, tmp_path: Path
+    service: Service, env: dict[str, str], made: Made, tmp_path: Path
 ) -> None:
     amana("reviewer", "open", made.case, "--out", tmp_path / "first", env=env)
-    seen = tmp_path / "cache" / "timestamp.json"
-    assert json.loads(seen.read_bytes())["signed"]["version"] >= 1
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+    # As if the server had shown a newer time stamp before, which only its online key can have signed.
+    seen = tmp_path / "cache" / "timestamp.json"
+    newer = Metadata[Timestamp].from_file(str(seen))
+    newer.signed.version += 1000
+    newer.sign(tuf_signer(SigningKey((service.data / "secrets" / "online").read_bytes())))
+    newer.to_file(str(seen))
+    done = amana("reviewer", "open", made.case, "--out", tmp_path / "second", env=env, check=3)
+    assert done.stderr.startswith("directory-rollback: ")
+    assert not (tmp_path / "second").exists()
