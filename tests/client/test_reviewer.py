@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from amana.client.errors import ClientError, NetworkFailed, NotVerified, Refused, Usage
 from amana.client.keyfile import PersonKeys
+from amana.client.progress import Advance, Silent
 from amana.client.reviewer import NoGrant, Reviewer
 from amana.client.transport import Patience, Transport
 from amana.protocol.account import account_bytes, text_account
@@ -459,6 +461,33 @@ def test_what_was_kept_and_then_altered_is_not_used(desk: Desk, out: Path) -> No
     with pytest.raises(NotVerified):
         desk.open(made.case, out)
     assert list(out.iterdir()) == []
+    assert len(desk.open(made.case, out).files) == 4
+
+
+class Interrupting(Silent):
+    """Stands for a person who presses Ctrl-C once the second object is being opened."""
+
+    @contextmanager
+    def step(self, label: str, _total: int | None = None, *, done: int = 0) -> Iterator[Advance]:  # noqa: ARG002
+        yield self.interrupt if label == "Opening" else lambda _count: None
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def interrupt(self, count: int) -> None:
+        self.done += count
+        if self.done > len(ACCOUNT):
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_opening_keeps_nothing_that_was_opened(desk: Desk, out: Path) -> None:
+    made = desk.send()
+    with Transport(desk.url) as transport, pytest.raises(KeyboardInterrupt):
+        Reviewer(transport, desk.organisation.root, desk.reader, progress=Interrupting()).open(
+            made.case, out
+        )
+    [kept] = out.iterdir()
+    assert {path.name for path in kept.iterdir()} == {"1.age", "2.age"}
     assert len(desk.open(made.case, out).files) == 4
 
 

@@ -2,15 +2,20 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from amana.api.problems import MEDIA_TYPE
+from amana.client.keyfile import PersonKeys
 from amana.custody.models import Event
+from amana.directory.models import DirectoryFile, DirectoryVersion
 from amana.protocol.case import open_grant
+from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import canonical, random_id, sha256_hex, unb64
 from amana.protocol.sealing import Kind, open_sealed
 from amana.protocol.signing import SigningKey
@@ -274,6 +279,45 @@ def test_an_action_is_accepted_once(organisation: Organisation, reader: Person, 
     assert [x.nonce for x in rows(organisation, SignedAction)].count(action["nonce"]) == 1
     recorded = [one for one in rows(organisation, Event) if action["nonce"].encode() in one.event]
     assert len(recorded) == 1
+
+
+def test_a_key_that_was_replaced_signs_no_opening_not_even_under_the_version_that_had_it(
+    tmp_path: Path,
+) -> None:
+    with organisation_in(tmp_path) as organisation:
+        made = organisation.send()
+        old = organisation.desks["chemical"][0]
+        new = replace(old, signing=SigningKey.generate())
+        publish_second_version(organisation, new)
+        person = organisation.as_person(new).sign_in()
+        by_old_key = person.action(made.case, key=old.signing, directory=1)
+        assert_problem(person.open(made.case, by_old_key), 422, "action-refused")
+        assert person.open(made.case, person.action(made.case, directory=2)).status_code == 201
+
+
+def publish_second_version(organisation: Organisation, changed: PersonKeys) -> None:
+    """Put a version into the database in which one reader has another signing key."""
+
+    def rewrite(name: str, content: bytes) -> bytes:
+        document = json.loads(content)
+        if name == "directory.json":
+            document["version"] = 2
+        for one in document.get("readers", []):
+            if one["id"] == changed.id:
+                one["signing_key"] = changed.signing.public
+                one["intake_key_sig"] = sign_intake_key(
+                    changed.signing, changed.id, changed.intake_recipient
+                )
+        return canonical(document)
+
+    with organisation.services.database.transaction() as session:
+        first = sa.select(DirectoryFile).where(DirectoryFile.name.startswith("versions/1/"))
+        for file in session.scalars(first).all():
+            name = file.name.removeprefix("versions/1/")
+            session.add(
+                DirectoryFile(name=f"versions/2/{name}", content=rewrite(name, file.content))
+            )
+        session.add(DirectoryVersion(version=2, published_on=organisation.clock().date()))
 
 
 # Objects

@@ -93,6 +93,7 @@ def pages(
                 session, actor, desk=desk, state=state, cursor=cursor, limit=limit
             )
         found.append(page)
+        assert len(found) <= 100, "the pages do not end"
         if cursor is None:
             return found
 
