@@ -16,6 +16,7 @@ from tests.support.server import Service
 from tests.support.uploads import Client, OpenPatch
 
 MIB = 2**20
+SLOW_BYTES = 200_000
 
 
 def sealed_body(head: bytes, size: int) -> bytes:
@@ -103,10 +104,10 @@ async def _probe(host: str, port: int, over: asyncio.Event) -> Result:
 def slow_clients(
     service: Service, client: Client, port: int, count: int, rate: int
 ) -> dict[str, float]:
-    """Send `count` objects of the smallest size at `rate` bytes a second at once, and probe the service meanwhile."""
+    """Begin `count` uploads in one instant, each at `rate` bytes a second, and probe the service until all are done."""
     prepared = []
     for _ in range(count):
-        location, body = announce(client, 1)
+        location, body = announce(client, SLOW_BYTES)
         head = (
             f"PATCH {location} HTTP/1.1\r\nHost: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\n"
             "Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\n"
@@ -130,6 +131,7 @@ def slow_clients(
         "uploads_done": sum(done),
         "health_p50_ms": round(health.percentile_ms(50), 1),
         "health_p99_ms": round(health.percentile_ms(99), 1),
+        "health_worst_ms": round(health.percentile_ms(100), 1),
         "health_probes": len(health.latencies),
         "health_errors": health.errors,
         "peak_memory_mib": round(peak_memory_mib(service.process.pid), 0),

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import marshmallow as ma
-
 from amana.protocol import schema
-from amana.protocol.encoding import canonical, parse_canonical, tagged_sha256
+from amana.protocol.encoding import (
+    canonical,
+    check_sha256_hex,
+    parse_canonical,
+    parse_day,
+    tagged_sha256,
+    unb64,
+)
 from amana.protocol.signing import SigningKey, verify_fields
 
 TAG = "amana-policy-v1"
@@ -18,6 +23,7 @@ LIMIT_BYTES = 16 * 1024
 FLAGS = ("minor", "names_others", "sexual_violence", "urgent")
 RESTRICTING_FLAGS = frozenset({"minor", "sexual_violence"})
 IDENTITY_LEVELS = ("anonymous", "pseudonym", "prosecutors", "defence", "public")
+MAX_SCOPES = 64
 ANSWERS = ("allow", "deny", "ask")
 WITHDRAWAL_DELAYS_DAYS = (0, 7, 30)
 SCOPES = frozenset(
@@ -52,41 +58,39 @@ def is_scope(text: object) -> bool:
     return isinstance(text, str) and (text in SCOPES or bool(COURT_SCOPE.fullmatch(text)))
 
 
-def _check_scopes(scopes: object) -> None:
-    if not isinstance(scopes, dict) or len(scopes) > 64:
-        raise ma.ValidationError("Not in its allowed form.")
-    if not all(is_scope(name) and answer in ANSWERS for name, answer in scopes.items()):
-        raise ma.ValidationError("Not in its allowed form.")
+def _are_scopes(scopes: object) -> bool:
+    return (
+        isinstance(scopes, dict)
+        and len(scopes) <= MAX_SCOPES
+        and all(is_scope(name) and answer in ANSWERS for name, answer in scopes.items())
+    )
 
 
-def _check_flags(flags: object) -> None:
-    if not isinstance(flags, list) or flags != sorted(set(map(str, flags)) & set(FLAGS)):
-        raise ma.ValidationError("Not in its allowed form.")
+def _are_flags(flags: object) -> bool:
+    return isinstance(flags, list) and flags == sorted(set(map(str, flags)) & set(FLAGS))
 
 
-class _Consent(schema.StrictSchema):
-    text = schema.pattern(r"\A[a-z0-9][a-z0-9.-]{0,63}\Z")
-    text_sha256 = schema.sha256_hex()
-    scopes = ma.fields.Raw(required=True, validate=_check_scopes)
+_CONSENT: Mapping[str, schema.Check] = {
+    "text": schema.matching(r"[a-z0-9][a-z0-9.-]{0,63}"),
+    "text_sha256": check_sha256_hex,
+    "scopes": _are_scopes,
+}
 
-
-class _Policy(schema.StrictSchema):
-    v = schema.one_of(1)
-    deployment = schema.text(64)
-    seq = schema.counting()
-    prev_sha256 = schema.sha256_hex(allow_none=True)
-    desk = schema.pattern(DESK)
-    language = schema.pattern(LANGUAGE)
-    consent = ma.fields.Nested(_Consent, required=True)
-    identity_level = schema.one_of(*IDENTITY_LEVELS)
-    flags = ma.fields.Raw(required=True, validate=_check_flags)
-    withdrawal_delay_days = schema.one_of(*WITHDRAWAL_DELAYS_DAYS)
-    control = schema.base64_of(32)
-    made_on = schema.day()
-    sig = schema.base64_of(64)
-
-
-_POLICY = _Policy()
+_POLICY: schema.Checks = {
+    "v": schema.among(1),
+    "deployment": schema.short_text(64),
+    "seq": schema.is_counting,
+    "prev_sha256": lambda value: value is None or check_sha256_hex(value),
+    "desk": schema.matching(DESK),
+    "language": schema.matching(LANGUAGE),
+    "consent": _CONSENT,
+    "identity_level": schema.among(*IDENTITY_LEVELS),
+    "flags": _are_flags,
+    "withdrawal_delay_days": schema.among(*WITHDRAWAL_DELAYS_DAYS),
+    "control": lambda value: unb64(value, 32),
+    "made_on": parse_day,
+    "sig": lambda value: unb64(value, 64),
+}
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def first_policy(
 
 def parse_policy(data: bytes) -> Policy:
     """Parse a signed policy of at most 16 KiB and verify its signature."""
-    signed = schema.checked(_POLICY, parse_canonical(data, limit=LIMIT_BYTES), "policy-invalid")
+    signed = schema.checked_by(_POLICY, parse_canonical(data, limit=LIMIT_BYTES), "policy-invalid")
     fields: dict[str, Any] = verify_fields(signed["control"], TAG, signed)
     if (fields["seq"] == 0) != (fields["prev_sha256"] is None):
         raise schema.Fault("policy-invalid", "The policy's place in its chain is not clear.")
