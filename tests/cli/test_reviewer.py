@@ -1,6 +1,9 @@
 """The commands of reviewers, as a person types them."""
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from amana.client.keyfile import read_key
 from amana.client.officer import tuf_signer
 from amana.protocol.directory import fingerprint
 from amana.protocol.signing import SigningKey
-from tests.support.server import PASSPHRASE, Service, amana
+from tests.support.server import AMANA, PASSPHRASE, Service, amana, wait_until
 from tests.support.testimonies import Made
 from tests.support.uploads import Client
 
@@ -100,3 +103,28 @@ def test_an_older_directory_than_was_seen_is_refused(
     done = amana("reviewer", "open", made.case, "--out", tmp_path / "second", env=env, check=3)
     assert done.stderr.startswith("directory-rollback: ")
     assert not (tmp_path / "second").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_opening_that_is_ended_leaves_no_plaintext(
+    service: Service, client: Client, env: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    made = client.testimony(files=[b"first"])
+    locations, completion = client.announce(made)
+    for location, data in zip(locations, made.sealed, strict=True):
+        assert client.patch(location, 0, data).status_code == 204
+    assert client.complete(completion).status_code == 200
+    reader = json.loads(made.submission.labels)[0]["reader"]
+    key = service.folder / "demo" / "reviewers" / f"{reader}.key"
+    workplace = tmp_path / "out" / f".opening-{made.case}"
+    workplace.mkdir(parents=True)
+    # Whoever writes to a pipe that nobody reads stands still, here with the account in plain beside it.
+    os.mkfifo(workplace / "1.plain")
+    process = subprocess.Popen(
+        [*AMANA, "reviewer", "open", made.case, "--out", str(tmp_path / "out")],
+        env={**os.environ, **env, "AMANA_KEY": str(key), "AMANA_PASSPHRASE": PASSPHRASE},
+    )
+    wait_until((workplace / "0.plain").exists, "the account in plain")
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 130
+    assert not list(tmp_path.rglob("*.plain"))

@@ -1,7 +1,7 @@
 """Uploads that were left for too long end, and are deleted; announcing them again begins anew."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,14 @@ from amana.api.services import Services
 from amana.app import create_app, make_services
 from amana.config import read_config
 from amana.directory import service as directory
-from amana.intake import admission
+from amana.intake import admission, service
+from amana.intake.appending import taken
 from amana.intake.models import ServerProcess, UploadedObject
 from amana.ops.demo import make_demo
 from amana.ops.maintenance import maintain
 from amana.protocol.admission import Notice, pay
 from amana.storage.migrations import migrate
+from tests.support.server import wait_until
 from tests.support.testimonies import Made, make_testimony
 from tests.support.uploads import OFFSET, TUS
 
@@ -55,7 +57,12 @@ def client(services: Services) -> FlaskClient:
     return create_app(services).test_client()
 
 
-def announce(client: FlaskClient, services: Services, made: Made | None = None) -> tuple[Made, Any]:
+def announce(
+    client: FlaskClient,
+    services: Services,
+    made: Made | None = None,
+    expected: Container[int] = (200, 201),
+) -> tuple[Made, Any]:
     with services.database.reading() as session:
         current = directory.current(session, services.caches)
     text = current.consent_texts[0]
@@ -71,7 +78,7 @@ def announce(client: FlaskClient, services: Services, made: Made | None = None) 
     parts["admission"] = pay(notice, made.submission.digest(), 0).to_bytes()
     files = {name: (io.BytesIO(data), name) for name, data in parts.items()}
     answer = client.post("/v1/testimonies", data=files, content_type="multipart/form-data")
-    assert answer.status_code in {200, 201}, answer.json
+    assert answer.status_code in expected, answer.json
     return made, answer
 
 
@@ -161,3 +168,70 @@ def test_an_object_that_a_dead_process_held_is_verified_by_another(
         held = {"writer": "a" * 32, "process": "b" * 32}
         session.execute(sa.update(UploadedObject).values(**held))
     assert client.post(answer.json["completion"]).status_code == 200
+
+
+def held(services: Services, process: str) -> None:
+    with services.database.transaction() as session:
+        row = {"writer": "a" * 32, "process": process}
+        session.execute(sa.update(UploadedObject).values(**row))
+
+
+def test_a_row_whose_release_failed_in_this_process_is_free(
+    client: FlaskClient, services: Services
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:5000]).status_code == 204
+    writers = client.application.extensions["amana.writers"]
+    held(services, writers.process)
+    assert client.head(location, headers=TUS).headers["Upload-Offset"] == "5000"
+    held(services, writers.process)
+    with services.database.transaction() as session:
+        session.execute(sa.update(UploadedObject).values(wanted=True))
+    with writers.writing(None):
+        wait_until(lambda: free(services), "the row to be given back")
+
+
+def free(services: Services) -> bool:
+    with services.database.reading() as session:
+        return session.scalar(sa.select(UploadedObject.writer)) is None
+
+
+def test_an_abandoned_upload_that_is_still_written_is_deleted_only_after_its_end(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:5000]).status_code == 204
+    writers = client.application.extensions["amana.writers"]
+    with taken(services, writers, made.submission.case.decode(), 1, None):
+        clock.now += timedelta(days=services.config.upload_days + 1)
+        assert maintain(services)["abandoned_uploads_deleted"] == 0
+        assert [path for path in (services.config.data / "objects").rglob("*") if path.is_file()]
+    assert maintain(services)["abandoned_uploads_deleted"] == 1
+
+
+def test_an_abandoned_upload_that_a_dead_process_held_is_deleted(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    announce(client, services)
+    with services.database.transaction() as session:
+        session.add(ServerProcess(id="b" * 32, beat=7))
+    held(services, "b" * 32)
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    assert maintain(services)["abandoned_uploads_deleted"] == 1
+
+
+def test_an_upload_that_is_being_deleted_cannot_be_announced_back_to_life(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, _ = announce(client, services)
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    case = made.submission.case.decode()
+    with services.database.transaction() as session:
+        assert service.end_abandoned(session, case, services.today(), frozenset()) is not None
+    _, again = announce(client, services, made, expected={410})
+    assert again.json["type"] == "upload-gone"
+    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    _, again = announce(client, services, made)
+    assert again.status_code == 201

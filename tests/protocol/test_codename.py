@@ -96,7 +96,6 @@ def test_the_word_list_keeps_its_words_apart() -> None:
 
 
 def test_the_script_makes_the_word_list_again() -> None:
-    pytest.importorskip("wordfreq")
     from scripts.make_wordlists import LISTS, text
 
     assert (LISTS / "english.txt").read_text("utf-8") == text("english")

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
 from amana.client.errors import NetworkFailed
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
@@ -151,7 +152,8 @@ def _print_table(found: list[ListedCase]) -> None:
 def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
     """Sign an opening, verify CASE and write its files. That you opened it is recorded."""
     try:
-        opened = reader.open(case, out)
+        with interruptible():
+            opened = reader.open(case, out)
     except NetworkFailed:
         click.echo("What arrived is kept as it is sealed; to go on, repeat the command.", err=True)
         raise

@@ -3,7 +3,6 @@
 
 import json
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 import click
 
+from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
 from amana.client.codenamefile import CodenameFile
 from amana.client.delivery import Delivery
@@ -170,7 +170,7 @@ def send(
     codename = kept.codename if kept else Codename.generate()
     progress, patience = progress_for(as_json=as_json), Patience(attempts)
     with (
-        _interruptible(),
+        interruptible(),
         _state_at(state_path) as state,
         Transport(server, proxy=proxy) as transport,
     ):
@@ -242,7 +242,7 @@ def resume(
                 "The state was made for another service than this root's.", slug="other-root"
             )
     with (
-        _interruptible(),
+        interruptible(),
         Transport(server or sending.server, proxy=proxy or sending.proxy) as transport,
     ):
         patience, progress = Patience(attempts), progress_for(as_json=as_json)
@@ -291,23 +291,6 @@ def _show_codename(codename: Codename, language: str) -> None:
         f" withdraw it:\n\n    {_words(codename, language)}\n    {codename.digits()}\n",
         err=True,
     )
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a closed terminal and SIGTERM end the work as Ctrl-C does, so that plaintext copies are removed."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -28,10 +28,11 @@ from amana.intake.models import ObjectState, UploadedObject
 from amana.intake.service import Claim
 from amana.intake.uploads import ChecksumMismatch, Patch, check_patch
 from amana.intake.writers import DEAD_AFTER_SECONDS, Writers
-from amana.protocol.encoding import random_id
+from amana.logs import log_failure
 from amana.protocol.errors import ProtocolError
 from amana.protocol.sealing import OVERHEAD, Kind, check_sealed
 from amana.storage.blobs import BlobDamaged, Progress, StoreUnavailable
+from amana.storage.database import DatabaseUnavailable
 
 TAKEOVER_SECONDS = 10.0
 TAKEOVER_POLL_SECONDS = 0.02
@@ -102,21 +103,27 @@ def taken(
 ) -> Iterator[Claim]:
     """Hold an upload as its only writer. A writer that is still there is ended and its bytes are kept."""
     writers.announce()
-    claim = _take(services, writers, case, n)
-    try:
-        with writers.writing(case, n, body):
+    with writers.writing(body) as writer:
+        claim = _take(services, writers, writer, case, n)
+        with _released(services, claim):
             if claim.left_by_crash:
                 found = services.blobs.recover(claim.key, claim.progress, claim.size)
                 claim = replace(claim, progress=found)
                 with services.database.transaction() as session:
                     service.record_progress(session, claim, found)
             yield claim
+
+
+@contextmanager
+def _released(services: Services, claim: Claim) -> Iterator[None]:
+    try:
+        yield
     finally:
         with services.database.transaction() as session:
             service.release(session, claim)
 
 
-def _take(services: Services, writers: Writers, case: str, n: int) -> Claim:
+def _take(services: Services, writers: Writers, writer: str, case: str, n: int) -> Claim:
     """Wait until nobody writes, or the writer's process no longer beats."""
     began = time.monotonic()
     first: str | None = None
@@ -128,19 +135,20 @@ def _take(services: Services, writers: Writers, case: str, n: int) -> Claim:
             if upload.state != ObjectState.ARRIVING:
                 raise UploadGone
             if upload.writer is None:
-                return service.claim(upload, random_id(), writers.process, left_by_crash=False)
+                return service.claim(upload, writer, writers.process, left_by_crash=False)
             now = time.monotonic()
             seen = service.beat_of(session, upload.process)
             if seen != beat or first is None:
                 beat, beat_at = seen, now
-            if seen is None or now - beat_at > DEAD_AFTER_SECONDS:
-                return service.claim(upload, random_id(), writers.process, left_by_crash=True)
+            dead = seen is None or now - beat_at > DEAD_AFTER_SECONDS
+            if dead or writers.holds(upload) is False:
+                return service.claim(upload, writer, writers.process, left_by_crash=True)
             first = first or upload.writer
             if upload.writer != first or now - began > TAKEOVER_SECONDS:
                 # Somebody newer came in between: two that wait must not chase each other.
                 raise UploadBusy(headers={"Retry-After": "1"})
             upload.wanted = True
-        writers.supersede(case, n)
+        writers.supersede(first)
         time.sleep(TAKEOVER_POLL_SECONDS)
 
 
@@ -270,16 +278,15 @@ def _held_for_reading(
     services: Services, writers: Writers, upload: UploadedObject
 ) -> Iterator[Claim]:
     writers.announce()
-    claim = _claim_unless_held(services, writers, upload)
-    try:
-        with writers.writing(claim.case, claim.n, None):
+    with writers.writing(None) as writer:
+        claim = _claim_unless_held(services, writers, writer, upload)
+        with _released(services, claim):
             yield claim
-    finally:
-        with services.database.transaction() as session:
-            service.release(session, claim)
 
 
-def _claim_unless_held(services: Services, writers: Writers, upload: UploadedObject) -> Claim:
+def _claim_unless_held(
+    services: Services, writers: Writers, writer: str, upload: UploadedObject
+) -> Claim:
     """Claim an object that nobody holds; whoever holds it goes on, unless their process no longer beats."""
     began = time.monotonic()
     first: int | None = None
@@ -288,8 +295,8 @@ def _claim_unless_held(services: Services, writers: Writers, upload: UploadedObj
             row = service.open_upload(session, upload.case, upload.n, services.today(), lock=True)
             beat = service.beat_of(session, row.process)
             dead = beat is None or time.monotonic() - began > DEAD_AFTER_SECONDS
-            if row.writer is None or dead:
-                return service.claim(row, random_id(), writers.process, left_by_crash=False)
+            if row.writer is None or dead or writers.holds(row) is False:
+                return service.claim(row, writer, writers.process, left_by_crash=False)
         if row.process == writers.process or beat != (first := beat if first is None else first):
             raise UploadBusy(headers={"Retry-After": "1"})
         time.sleep(TAKEOVER_POLL_SECONDS)
@@ -300,7 +307,12 @@ def _verify_behind(services: Services, writers: Writers, uploads: list[UploadedO
 
     def run() -> None:
         for upload in uploads:
-            with suppress(Refusal, StoreUnavailable):
+            try:
                 verify(services, writers, upload)
+            except (Refusal, StoreUnavailable, DatabaseUnavailable):
+                # The client asks again, and hears of a refusal then.
+                continue
+            except Exception as error:
+                log_failure(error, None, "verify")
 
     threading.Thread(target=run, name="verify", daemon=True).start()

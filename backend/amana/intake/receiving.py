@@ -10,12 +10,11 @@ from amana.api.services import Services
 from amana.directory import service as directory
 from amana.errors import AdmissionAsked, CaseDiffers, Conflict, Unprocessable
 from amana.intake import admission, service, uploads
-from amana.intake.models import ObjectState
 from amana.intake.service import Known
+from amana.intake.writers import DEAD_AFTER_SECONDS
 from amana.protocol.admission import AdmissionRefused, Notice, Proof, check_proof
 from amana.protocol.directory import Directory
 from amana.protocol.submission import CheckedSubmission, Submission, check_submission
-from amana.storage.blobs import Progress
 
 PRICE_KEPT_SECONDS = 5.0
 
@@ -81,7 +80,7 @@ def _again(services: Services, checked: CheckedSubmission) -> Announced | None:
             testimony = service.find(session, checked.case, lock=True)
             if testimony is None:
                 return None
-            service.revive(testimony, services.today(), services.config.upload_days)
+            service.revive(session, testimony, services.today(), services.config.upload_days)
             known = replace(known, expires_on=testimony.expires_on)
     return Announced(_document(services, checked, known), new=False)
 
@@ -134,20 +133,34 @@ def _document(services: Services, checked: CheckedSubmission, known: Known) -> d
 
 
 def expire(services: Services) -> int:
-    """Delete what was announced and then left for too long; safe to run from several processes at once."""
+    """Delete what was announced and then left for too long, and return how many; several processes may run it at once.
+
+    Uploads are ended first, in one transaction with the look at the calendar: whoever comes after it finds
+    them gone, and nobody writes to what is being deleted.
+    """
     with services.database.reading() as session:
         cases = service.expired(session, services.today())
+    silent = _silent_processes(services) if cases else frozenset()
+    done = 0
     for case in cases:
-        with services.database.reading() as session:
-            uploads_of_case = [
-                (f"{one.case}/{one.n}", one.progress, one.durable_offset)
-                for one in service.objects_of(session, case)
-                if one.state != ObjectState.DELETED
-            ]
-        for key, state, offset in uploads_of_case:
-            services.blobs.delete(key, Progress(offset, state))
         with services.database.transaction() as session:
-            testimony = service.find(session, case, lock=True)
-            if testimony is not None and service.is_over(testimony, services.today()):
-                service.forget(session, case)
-    return len(cases)
+            ended = service.end_abandoned(session, case, services.today(), silent)
+        if ended is None:
+            continue
+        for key, progress in ended:
+            services.blobs.delete(key, progress)
+        with services.database.transaction() as session:
+            service.forget(session, case)
+        done += 1
+    return done
+
+
+def _silent_processes(services: Services) -> frozenset[str]:
+    """Wait for as long as a process that writes would not be silent, and return those that were."""
+    with services.database.reading() as session:
+        before = service.beats(session)
+    if before:
+        time.sleep(DEAD_AFTER_SECONDS)
+    with services.database.reading() as session:
+        now = service.beats(session)
+    return frozenset(process for process, beat in before.items() if now.get(process) == beat)

@@ -2,7 +2,7 @@
 """The story of an arrival, row by row: a submission is taken, its objects come, a receipt is given. Never commits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, cast
@@ -166,10 +166,13 @@ def receive(
     return known
 
 
-def revive(testimony: Testimony, today: date, upload_days: int) -> None:
-    """Give a repeated announcement its full time again."""
-    if testimony.state == State.ARRIVING:
-        testimony.expires_on = today + timedelta(days=upload_days)
+def revive(session: Session, testimony: Testimony, today: date, upload_days: int) -> None:
+    """Give a repeated announcement its full time again, unless its uploads have ended."""
+    if testimony.state != State.ARRIVING:
+        return
+    if any(one.state == ObjectState.DELETED for one in objects_of(session, testimony.case)):
+        raise UploadGone
+    testimony.expires_on = today + timedelta(days=upload_days)
 
 
 def objects_of(session: Session, case: str) -> Sequence[UploadedObject]:
@@ -266,6 +269,12 @@ def beat_of(session: Session, process: str | None) -> int | None:
     return session.scalar(sa.select(ServerProcess.beat).where(ServerProcess.id == process))
 
 
+def beats(session: Session) -> dict[str, int]:
+    """Return how often every process that ever wrote has told that it lives."""
+    rows = session.execute(sa.select(ServerProcess.id, ServerProcess.beat))
+    return {row.id: row.beat for row in rows}
+
+
 def stored_submission(session: Session, testimony: Testimony) -> CheckedSubmission:
     """Return a stored testimony's parts as they arrived."""
     query = sa.select(Grant.sealed).where(Grant.case == testimony.case).order_by(Grant.reader)
@@ -311,10 +320,35 @@ def _receipt(
     return json.dumps(sign_receipt(custody_log, event, key), separators=(",", ":"))
 
 
-def expired(session: Session, today: date, limit: int = 100) -> list[str]:
-    """Return cases whose uploads were abandoned."""
-    query = sa.select(Testimony.case).where(Testimony.expires_on < today).limit(limit)
-    return list(session.scalars(query))
+def expired(session: Session, today: date) -> list[str]:
+    """Return the cases whose uploads were abandoned."""
+    return list(session.scalars(sa.select(Testimony.case).where(Testimony.expires_on < today)))
+
+
+def end_abandoned(
+    session: Session, case: str, today: date, silent: Container[str]
+) -> list[tuple[str, Progress]] | None:
+    """End the uploads of an abandoned case for good and return what of them is stored; None if it is not abandoned.
+
+    A request that still writes is asked to end, and the case left for the next time. Requests of the `silent`
+    processes are none: no request can begin to write to an abandoned case, so they only left their mark.
+    """
+    testimony = find(session, case, lock=True)
+    if testimony is None:
+        return None
+    session.refresh(testimony)
+    if testimony.expires_on is None or not is_over(testimony, today):
+        return None
+    lock = sa.select(UploadedObject).where(UploadedObject.case == case).with_for_update()
+    uploads = session.scalars(lock.order_by(UploadedObject.n)).all()
+    busy = [one for one in uploads if one.process is not None and one.process not in silent]
+    for one in busy:
+        one.wanted = True
+    if busy:
+        return None
+    for one in uploads:
+        one.state, one.writer, one.process = ObjectState.DELETED, None, None
+    return [(f"{one.case}/{one.n}", Progress(one.durable_offset, one.progress)) for one in uploads]
 
 
 def forget(session: Session, case: str) -> None:

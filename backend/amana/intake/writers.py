@@ -29,21 +29,33 @@ class Writers:
         self.process = random_id()
         self._database = database
         self._lock = threading.Lock()
-        self._bodies: dict[tuple[str, int], Body | None] = {}
+        self._bodies: dict[str, Body | None] = {}
         self._busy = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def writing(self, case: str, n: int, body: Body | None) -> Iterator[None]:
-        """Count as the writer of an upload while the block runs; `body` is what a takeover ends."""
+    def writing(self, body: Body | None) -> Iterator[str]:
+        """Give the name under which a request may claim an upload while the block runs; `body` is what a takeover ends.
+
+        The name is there before the claim and after the release: a row that carries a name of this process
+        which is not here belongs to nobody, because its release failed.
+        """
+        writer = random_id()
         with self._lock:
-            self._bodies[case, n] = body
+            self._bodies[writer] = body
             self._busy.set()
         try:
-            yield
+            yield writer
         finally:
             with self._lock:
-                del self._bodies[case, n]
+                del self._bodies[writer]
+
+    def holds(self, upload: UploadedObject) -> bool | None:
+        """Tell whether an upload's writer is a request of this process; None when that is another process's matter."""
+        if upload.process != self.process:
+            return None
+        with self._lock:
+            return upload.writer in self._bodies
 
     def announce(self) -> None:
         """Make sure that this process is known before it claims anything."""
@@ -53,10 +65,10 @@ class Writers:
                 self._thread = threading.Thread(target=self._run, name="writers", daemon=True)
                 self._thread.start()
 
-    def supersede(self, case: str, n: int) -> None:
-        """End the body of the request of this process that writes an upload, if there is one."""
+    def supersede(self, writer: str | None) -> None:
+        """End the body of a request of this process."""
         with self._lock:
-            body = self._bodies.get((case, n))
+            body = self._bodies.get(writer or "")
         if body is not None:
             body.supersede()
 
@@ -72,8 +84,8 @@ class Writers:
                 if time.monotonic() - beat_at >= BEAT_SECONDS:
                     self._beat()
                     beat_at = time.monotonic()
-                for case, n in self._wanted():
-                    self.supersede(case, n)
+                for writer in self._wanted():
+                    self.supersede(writer)
             except DatabaseUnavailable:
                 pass
             time.sleep(LOOK_SECONDS)
@@ -87,11 +99,22 @@ class Writers:
             if done.rowcount == 0:
                 session.execute(sa.insert(ServerProcess).values(id=self.process, beat=0))
 
-    def _wanted(self) -> list[tuple[str, int]]:
+    def _wanted(self) -> list[str]:
+        """Return the writers of this process that shall end; a row that one of them left behind is given back."""
+        query = (
+            sa.select(UploadedObject.writer)
+            .where(UploadedObject.process == self.process)
+            .where(UploadedObject.wanted)
+        )
         with self._database.reading() as session:
-            query = (
-                sa.select(UploadedObject.case, UploadedObject.n)
-                .where(UploadedObject.process == self.process)
-                .where(UploadedObject.wanted)
-            )
-            return [(row.case, row.n) for row in session.execute(query)]
+            wanted = [writer for writer in session.scalars(query) if writer is not None]
+        with self._lock:
+            left = [writer for writer in wanted if writer not in self._bodies]
+        if left:
+            with self._database.transaction() as session:
+                session.execute(
+                    sa.update(UploadedObject)
+                    .where(UploadedObject.writer.in_(left))
+                    .values(writer=None, process=None)
+                )
+        return wanted

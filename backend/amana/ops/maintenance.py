@@ -8,9 +8,7 @@ from amana.intake.receiving import expire
 
 def maintain(services: Services) -> dict[str, int]:
     """Do what is due and return how much of each was done."""
-    abandoned = 0
-    while done := expire(services):
-        abandoned += done
+    abandoned = expire(services)
     with services.database.transaction() as session:
         refreshed = directory.refresh(session, services.secrets.online, services.clock())
     return {"abandoned_uploads_deleted": abandoned, "directory_metadata_signed": refreshed}
