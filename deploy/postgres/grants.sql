@@ -27,6 +27,16 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON server_processes TO amana_intake;
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
 GRANT UPDATE (state) ON testimonies TO amana_desk;
 GRANT SELECT, INSERT ON actions TO amana_desk;
-GRANT SELECT, INSERT, DELETE ON used_assertions TO amana_desk;
+GRANT SELECT, INSERT, DELETE ON used_assertions, sessions TO amana_desk;
+
+-- A reader seals a grant anew to their own next key.
+GRANT UPDATE (sealed, intake_key) ON grants TO amana_desk;
+
+-- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
+GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;
+GRANT SELECT, INSERT ON invitations, enrolments, suspensions, reinstatements TO amana_desk;
+GRANT UPDATE (used_by) ON invitations TO amana_desk;
+GRANT UPDATE (lifted_at) ON suspensions TO amana_desk;
+GRANT SELECT, INSERT, UPDATE, DELETE ON key_replacements TO amana_desk;
 
 COMMIT;

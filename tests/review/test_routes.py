@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from amana.access.models import SignedAction
 from amana.api.problems import MEDIA_TYPE
 from amana.client.keyfile import PersonKeys
 from amana.custody.models import Event
@@ -19,7 +20,6 @@ from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import canonical, random_id, sha256_hex, unb64
 from amana.protocol.sealing import Kind, open_sealed
 from amana.protocol.signing import SigningKey
-from amana.review.models import SignedAction
 from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.testimonies import Made
 

@@ -6,15 +6,42 @@ from enum import StrEnum
 
 
 class Permission(StrEnum):
-    """What staff may do in this version."""
+    """What staff may do."""
 
     LIST_CASES = "list-cases"
     OPEN_CASE = "open-case"
+    REWRAP_GRANT = "rewrap-grant"
+    SEE_RETURNED_CASES = "see-returned-cases"
+    DECLARE_CONFLICT = "declare-conflict"
+    REPLACE_KEY = "replace-key"
+    INVITE = "invite"
+    VET = "vet"
+    SEE_PEOPLE = "see-people"
+    SUSPEND = "suspend"
+    REINSTATE = "reinstate"
+    CONFIRM_ACCESS = "confirm-access"
+    SEE_RECORD = "see-record"
 
+
+_READERS = frozenset({"reviewer", "lead"})
+_ADMINISTRATORS = frozenset({"administrator"})
+_WATCHERS = frozenset({"administrator", "auditor"})
+_KEY_HOLDERS = frozenset({"reviewer", "lead", "custodian"})
 
 PERMISSIONS: dict[Permission, frozenset[str]] = {
-    Permission.LIST_CASES: frozenset({"reviewer", "lead"}),
-    Permission.OPEN_CASE: frozenset({"reviewer", "lead"}),
+    Permission.LIST_CASES: _READERS,
+    Permission.OPEN_CASE: _READERS,
+    Permission.REWRAP_GRANT: _READERS,
+    Permission.SEE_RETURNED_CASES: frozenset({"lead"}),
+    Permission.DECLARE_CONFLICT: _KEY_HOLDERS,
+    Permission.REPLACE_KEY: _KEY_HOLDERS,
+    Permission.INVITE: _ADMINISTRATORS,
+    Permission.VET: _ADMINISTRATORS,
+    Permission.SEE_PEOPLE: _WATCHERS,
+    Permission.SUSPEND: _ADMINISTRATORS,
+    Permission.REINSTATE: _ADMINISTRATORS,
+    Permission.CONFIRM_ACCESS: _ADMINISTRATORS,
+    Permission.SEE_RECORD: _WATCHERS,
 }
 
 

@@ -4,8 +4,7 @@
 import amana.access.models
 import amana.custody.models
 import amana.directory.models
-import amana.intake.models
-import amana.review.models  # noqa: F401
+import amana.intake.models  # noqa: F401
 from amana.storage.database import Base
 
 metadata = Base.metadata

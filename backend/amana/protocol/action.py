@@ -24,8 +24,12 @@ ACTIONS = [
     "release-share",
     "export-request",
     "export-approve",
+    "invite",
+    "vet",
     "suspend",
     "reinstate",
+    "confirm",
+    "replace-key",
     "rule",
 ]
 TIME = r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z"

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from amana.access.models import SignedAction
 from amana.access.roles import Actor, Permission
 from amana.access.service import require
 from amana.custody import service as custody
@@ -21,7 +22,6 @@ from amana.protocol.directory import Directory
 from amana.protocol.encoding import canonical, check_id, parse_day, sha256_hex
 from amana.protocol.errors import BadSignature, ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
-from amana.review.models import SignedAction
 from amana.review.workflow import after
 
 OPENING_HOURS = 12
