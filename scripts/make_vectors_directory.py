@@ -41,14 +41,20 @@ def _signing(name: str) -> SigningKey:
     return SigningKey(_seed(name, "signing"))
 
 
-def _reader(name: str, *, roles: list[str], takes: list[str]) -> dict[str, Any]:
+def _holder(name: str) -> dict[str, Any]:
     recipient = Identity.from_seed(_seed(name, "intake")).recipient
     return {
         "id": _id(name),
-        "roles": roles,
-        "signing_key": _signing(name).public,
         "intake_key": str(recipient),
         "intake_key_sig": sign_intake_key(_signing(name), _id(name), recipient),
+    }
+
+
+def _reader(name: str, *, roles: list[str], takes: list[str]) -> dict[str, Any]:
+    return {
+        **_holder(name),
+        "roles": roles,
+        "signing_key": _signing(name).public,
         "takes": takes,
     }
 
@@ -88,12 +94,7 @@ def _base() -> dict[str, Any]:
             "custodians": {
                 "k": 1,
                 "members": [
-                    {
-                        "id": _id("custodian"),
-                        "intake_key": str(
-                            Identity.from_seed(_seed("custodian", "intake")).recipient
-                        ),
-                    }
+                    _holder("custodian"),
                 ],
             },
             "partners": [],

@@ -18,6 +18,7 @@ from amana.directory import routes as directory
 from amana.intake import routes as intake
 from amana.intake.writers import Writers
 from amana.ops import health
+from amana.people import routes as people
 from amana.review import routes as review
 from amana.storage.database import Database
 from amana.storage.stores import make_blobs
@@ -41,9 +42,12 @@ BLUEPRINTS = {
     # Staff's clients verify the directory too, and speak to the desk only.
     Surface.DESK: (
         access.sessions,
+        access.signing_out,
         directory.directory,
         directory.directory_publication,
         review.cases,
+        people.people,
+        people.enrolling,
     ),
 }
 

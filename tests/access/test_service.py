@@ -17,7 +17,8 @@ from amana.client.keyfile import PersonKeys
 from amana.errors import NotSignedIn
 from amana.ops.demo import DEPLOYMENT
 from amana.protocol.assertion import ALGORITHM, TYPE, sign_assertion
-from amana.protocol.encoding import random_id
+from amana.protocol.dpop import make_proof, thumbprint
+from amana.protocol.encoding import random_id, unb64
 from amana.protocol.signing import SigningKey
 from tests.support.organisation import Organisation, organisation_in
 
@@ -34,10 +35,18 @@ def one_organisation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Organ
         yield made
 
 
-def offer(organisation: Organisation, assertion: str) -> str:
+URL = "https://desk.example/v1/sessions"
+DPOP = SigningKey.generate()
+JKT = thumbprint(unb64(DPOP.public, 32))
+
+
+def offer(organisation: Organisation, assertion: str, key: SigningKey = DPOP) -> str:
     """Try to sign in; returns who did."""
+    now = organisation.clock()
+    proof = make_proof(key, "POST", URL, now)
     with organisation.services.database.transaction() as session:
-        return sign_in(session, assertion, organisation.directory, organisation.clock()).id
+        made = sign_in(session, assertion, proof, frozenset({URL}), organisation.directory, now)
+        return made.person
 
 
 def reader(organisation: Organisation) -> PersonKeys:
@@ -46,7 +55,7 @@ def reader(organisation: Organisation) -> PersonKeys:
 
 def test_an_assertion_signs_in_once(organisation: Organisation) -> None:
     keys = reader(organisation)
-    assertion = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock())
+    assertion = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT)
     assert offer(organisation, assertion) == keys.id
     with pytest.raises(NotSignedIn):
         offer(organisation, assertion)
@@ -56,15 +65,20 @@ def test_used_assertions_are_forgotten_only_when_none_could_come_again(
     organisation: Organisation,
 ) -> None:
     keys = reader(organisation)
-    used = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), seconds=120)
+    used = sign_assertion(
+        keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT, seconds=120
+    )
     offer(organisation, used)
     organisation.clock.turn(seconds=149)
-    fresh = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock())
+    fresh = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT)
     offer(organisation, fresh)
     with pytest.raises(NotSignedIn):
         offer(organisation, used)
     organisation.clock.turn(hours=1)
-    offer(organisation, sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock()))
+    offer(
+        organisation,
+        sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT),
+    )
     with organisation.services.database.reading() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(UsedAssertion)) == 1
 
@@ -124,6 +138,9 @@ FAULTS: dict[str, Change] = {
     "without an issuer": _without("iss"),
     "without a subject": _without("sub"),
     "without an audience": _without("aud"),
+    "bound to no key": _without("cnf"),
+    "bound to a thief's key": _claim("cnf", {"jkt": "A" * 43}),
+    "bound to what is no key": _claim("cnf", JKT),
     "with an id of another form": _claim("jti", "1"),
     "with an id that is a number": _claim("jti", 7),
     "with an expiry that is text": _claim("exp", "soon"),
@@ -144,6 +161,7 @@ def build(organisation: Organisation, change: Change) -> str:
         "iat": issued,
         "exp": issued + 60,
         "jti": random_id(),
+        "cnf": {"jkt": JKT},
     }
     header = {"typ": TYPE}
     key = change(organisation, claims, header) or keys.signing
@@ -164,7 +182,7 @@ def test_the_assertion_from_which_the_faults_are_made_is_good(
 def test_a_faulty_assertion_is_refused(one_organisation: Organisation, fault: str) -> None:
     with pytest.raises(NotSignedIn) as refused:
         offer(one_organisation, build(one_organisation, FAULTS[fault]))
-    assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
+    assert refused.value.headers == {"WWW-Authenticate": 'DPoP algs="EdDSA"'}
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
@@ -186,7 +204,7 @@ def test_a_clock_may_be_wrong_by_half_a_minute(one_organisation: Organisation) -
     keys = reader(one_organisation)
     for seconds in (-29, 29):
         there = one_organisation.clock() + timedelta(seconds=seconds)
-        assertion = sign_assertion(keys.signing, keys.id, DEPLOYMENT, there, seconds=30)
+        assertion = sign_assertion(keys.signing, keys.id, DEPLOYMENT, there, jkt=JKT, seconds=30)
         assert offer(one_organisation, assertion) == keys.id
 
 
@@ -194,3 +212,12 @@ def test_a_clock_may_be_wrong_by_half_a_minute(one_organisation: Organisation) -
 def test_no_text_but_an_assertion_signs_in(one_organisation: Organisation, text: str) -> None:
     with pytest.raises(NotSignedIn):
         offer(one_organisation, text)
+
+
+def test_an_assertion_is_worth_nothing_to_who_has_not_its_dpop_key(
+    one_organisation: Organisation,
+) -> None:
+    assertion = build(one_organisation, lambda *_: None)
+    with pytest.raises(NotSignedIn):
+        offer(one_organisation, assertion, SigningKey.generate())
+    assert offer(one_organisation, assertion)

@@ -107,7 +107,7 @@ def test_the_first_directory_is_proposed_signed_and_published(hands: Hands) -> N
     shutil.copytree(proposal, carried)
     assert hands.sign(carried, 2)["signatures"] == 2
     shutil.copy(carried / "root.json", hands.service.data / "root.json")
-    assert printed("officer", "publish", carried, "--server", hands.service.url) == {"version": 1}
+    assert printed(*publish[:2], carried, *publish[3:]) == {"version": 1, "warnings": []}
 
     sent = printed(
         "witness", "send", "--server", hands.service.url, "--root", carried / "root.json",
@@ -123,7 +123,7 @@ def test_the_first_directory_is_proposed_signed_and_published(hands: Hands) -> N
     hands.propose(second, 2)
     hands.sign(second, 1)
     hands.sign(second, 2)
-    assert printed("officer", "publish", second, "--server", hands.service.url) == {"version": 2}
+    assert printed(*publish[:2], second, *publish[3:]) == {"version": 2, "warnings": []}
     assert refused(1, "officer", "publish", carried, "--server", hands.service.url) == (
         "directory-rollback"
     )

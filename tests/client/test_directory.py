@@ -4,16 +4,25 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
 from tuf.api.metadata import Metadata, Root, Targets
 
-from amana.client.directory import fetch_directory, read_root
+from amana.client.directory import (
+    expiry_warnings,
+    fetch_directory,
+    fetch_expired,
+    fetch_version,
+    read_root,
+)
 from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.keyfile import PersonKeys
-from amana.client.officer import Proposal, sign, tuf_key, tuf_signer
+from amana.client.officer import Proposal, rotate_root, sign, tuf_key, tuf_signer
+from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import canonical
+from amana.protocol.signing import SigningKey
 from tests.support.ceremony import Ceremony, Mirror, desk, reader
 
 
@@ -381,3 +390,250 @@ def test_a_root_is_read_only_when_its_own_officers_signed_it(ceremony: Ceremony)
         with pytest.raises(NotVerified) as refused:
             read_root(content)
         assert refused.value.slug == "root-invalid"
+
+
+# A key in another role, and versions mixed
+
+
+def _signed_by(mirror: Mirror, name: str, *keys: SigningKey) -> None:
+    """Sign a file of the mirror anew, by other keys than its own."""
+    metadata: Metadata[Any] = Metadata.from_bytes(mirror.files[name])
+    metadata.signatures.clear()
+    for key in keys:
+        metadata.sign(tuf_signer(key), append=True)
+    mirror.files[name] = metadata.to_bytes()
+
+
+@pytest.mark.parametrize("name", ["timestamp.json", "1.snapshot.json"])
+def test_officers_keys_do_not_stand_in_for_the_servers(
+    ceremony: Ceremony, mirror: Mirror, name: str
+) -> None:
+    _signed_by(mirror, name, *(one.signing for one in ceremony.officers))
+    assert refusal(mirror) == "directory-threshold"
+
+
+@pytest.mark.parametrize("key", ["online", "directory_log", "custody_log"])
+def test_a_key_of_the_server_does_not_stand_in_for_an_officers(
+    ceremony: Ceremony, mirror: Mirror, key: str
+) -> None:
+    _signed_by(mirror, "1.targets.json", ceremony.officers[0].signing, getattr(ceremony, key))
+    assert refusal(mirror) == "directory-threshold"
+
+
+def test_a_readers_signing_key_is_no_officers(ceremony: Ceremony) -> None:
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(signers=[ceremony.officers[0], ceremony.lead]))
+    assert refusal(mirror) == "directory-threshold"
+
+
+def _listed_anew(ceremony: Ceremony, name: str, change: Callable[[Any], object]) -> Proposal:
+    """Let two officers sign parts that their own command would refuse."""
+    proposal = ceremony.proposal(signers=[])
+    document = json.loads(proposal.files[name])
+    change(document)
+    proposal.files[name] = canonical(document)
+    info = proposal.targets.signed.targets[name]
+    proposal.targets.signed.targets[name] = info.from_data(name, proposal.files[name], ["sha256"])
+    for officer in ceremony.officers[:2]:
+        sign(proposal, officer)
+    return proposal
+
+
+def test_a_readers_key_listed_as_a_custodians_is_refused(ceremony: Ceremony) -> None:
+    custodian, key = ceremony.custodian, ceremony.lead.intake_recipient
+    signed = sign_intake_key(custodian.signing, custodian.id, key)
+
+    def share(document: Any) -> None:
+        document["custodians"]["members"][0].update(intake_key=str(key), intake_key_sig=signed)
+
+    mirror = Mirror(ceremony)
+    mirror.show(_listed_anew(ceremony, "directory.json", share))
+    assert refusal(mirror) == "directory-tampered"
+
+
+def test_a_leads_key_listed_as_an_administrators_is_refused(ceremony: Ceremony) -> None:
+    def share(document: Any) -> None:
+        document["people"][1]["signing_key"] = ceremony.lead.signing.public
+
+    mirror = Mirror(ceremony)
+    mirror.show(_listed_anew(ceremony, "people.json", share))
+    assert refusal(mirror) == "directory-tampered"
+
+
+def test_an_intake_key_that_its_owner_did_not_sign_is_refused(ceremony: Ceremony) -> None:
+    """Officers cannot give a person's name to a key that is not theirs, however many sign."""
+    stranger = PersonKeys.generate("reviewer")
+    key = stranger.intake_recipient
+    signed = sign_intake_key(stranger.signing, ceremony.lead.id, key)
+
+    def slip_in(document: Any) -> None:
+        document["readers"][0].update(intake_key=str(key), intake_key_sig=signed)
+
+    mirror = Mirror(ceremony)
+    mirror.show(_listed_anew(ceremony, "desks/chemical.json", slip_in))
+    assert refusal(mirror) == "directory-tampered"
+
+
+def test_a_snapshot_under_another_ones_name_is_refused(ceremony: Ceremony) -> None:
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(1))
+    mirror.show(ceremony.proposal(2))
+    mirror.files["2.snapshot.json"] = mirror.files["1.snapshot.json"]
+    assert refusal(mirror) == "directory-rollback"
+
+
+def test_an_older_time_stamp_is_refused_over_runs(ceremony: Ceremony, tmp_path: Path) -> None:
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(1))
+    older = mirror.files["timestamp.json"]
+    mirror.point_to(1)
+    fetch_directory(mirror.get, ceremony.root_bytes, tmp_path)
+    mirror.files["timestamp.json"] = older
+    assert refusal(mirror, tmp_path) == "directory-rollback"
+
+
+def test_a_desk_of_another_version_under_its_own_hash_is_refused(ceremony: Ceremony) -> None:
+    """Both parts are the officers' own, each of its version: only the list says which belong together."""
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(1))
+    [old] = [name for name in mirror.files if name.endswith(".chemical.json")]
+    mirror.show(ceremony.proposal(2, desks=[desk("chemical", [reader(ceremony.lead, lead=True)])]))
+    [new] = [name for name in mirror.files if name.endswith(".chemical.json") and name != old]
+    mirror.files[new] = mirror.files[old]
+    assert refusal(mirror) == "directory-tampered"
+
+
+def test_an_old_root_under_the_next_ones_name_is_refused(
+    ceremony: Ceremony, mirror: Mirror
+) -> None:
+    mirror.files["2.root.json"] = ceremony.root_bytes
+    assert refusal(mirror) == "directory-rollback"
+
+
+# Versions that were published once
+
+
+def rotated(ceremony: Ceremony, newcomer: PersonKeys) -> Mirror:
+    """Return a mirror whose second version stands under a second root, with one officer replaced."""
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(1, signers=[ceremony.officers[0], ceremony.officers[2]]))
+    root = rotate_root(
+        ceremony.first_root.signed,
+        drop=[ceremony.officers[2].signing.public],
+        add=[newcomer.signing.public],
+        now=datetime.now(UTC),
+    )
+    for officer in ceremony.officers[:2]:
+        root.sign(tuf_signer(officer.signing), append=True)
+    mirror.files["2.root.json"] = root.to_bytes()
+    mirror.show(ceremony.proposal(2, signers=[ceremony.officers[0], newcomer], drop_bits=2))
+    mirror.show(ceremony.proposal(3, signers=ceremony.officers[:2], drop_bits=3))
+    return mirror
+
+
+def test_an_earlier_version_verifies_under_the_root_of_its_time(ceremony: Ceremony) -> None:
+    mirror = rotated(ceremony, PersonKeys.generate("officer"))
+    for version, root, oldest in ((1, 1, 1), (2, 2, 2), (3, 2, 1)):
+        found = fetch_version(mirror.get, ceremony.root_bytes, version)
+        assert (found.directory.version, found.root.signed.version) == (version, root)
+        found = fetch_version(mirror.get, ceremony.root_bytes, version, oldest_root=True)
+        assert found.root.signed.version == oldest
+    second = mirror.files["2.root.json"]
+    with pytest.raises(NotVerified) as refused:
+        fetch_version(mirror.get, second, 1)
+    assert refused.value.slug == "directory-threshold"
+
+
+def test_what_expired_is_found_to_be_renewed_and_nothing_unsigned_is(ceremony: Ceremony) -> None:
+    mirror = rotated(ceremony, PersonKeys.generate("officer"))
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=100), tick=False):
+        assert refusal(mirror) == "directory-expired"
+        assert fetch_expired(mirror.get, ceremony.root_bytes).directory.version == 3
+        mirror.show(ceremony.proposal(4, signers=ceremony.officers[:1]))
+        with pytest.raises(NotVerified) as refused:
+            fetch_expired(mirror.get, ceremony.root_bytes)
+        assert refused.value.slug == "directory-threshold"
+
+
+def _swap_lists(mirror: Mirror) -> None:
+    mirror.files["1.targets.json"] = mirror.files["3.targets.json"]
+
+
+def _spoil_a_part(mirror: Mirror) -> None:
+    for name in mirror.files:
+        if name.endswith(".people.json"):
+            mirror.files[name] = _flip(mirror.files[name])
+
+
+def _forge_a_root(mirror: Mirror) -> None:
+    _signed_by(mirror, "2.root.json", mirror.ceremony.officers[0].signing)
+
+
+def _root_of(mirror: Mirror, *signers: PersonKeys, **changes: Any) -> None:
+    root = rotate_root(mirror.ceremony.first_root.signed, now=datetime.now(UTC), **changes)
+    for one in signers:
+        root.sign(tuf_signer(one.signing), append=True)
+    mirror.files["2.root.json"] = root.to_bytes()
+
+
+def _let_newcomers_sign_alone(mirror: Mirror) -> None:
+    newcomers = [PersonKeys.generate("officer") for _ in range(2)]
+    added = [one.signing.public for one in newcomers]
+    _root_of(mirror, *newcomers, mirror.ceremony.officers[0], add=added)
+
+
+def _let_the_old_officers_sign_alone(mirror: Mirror) -> None:
+    _root_of(mirror, *mirror.ceremony.officers[:2], root_threshold=3)
+
+
+def _show_the_root_as_list(mirror: Mirror) -> None:
+    mirror.files["1.targets.json"] = mirror.files["1.root.json"]
+
+
+def _lose_the_list(mirror: Mirror) -> None:
+    del mirror.files["1.targets.json"]
+
+
+def _junk(mirror: Mirror) -> None:
+    mirror.files["1.targets.json"] = b"[" * 5000
+
+
+@pytest.mark.parametrize(
+    ("change", "slug"),
+    [
+        (_swap_lists, "directory-rollback"),
+        (_spoil_a_part, "directory-tampered"),
+        (_forge_a_root, "directory-threshold"),
+        (_let_newcomers_sign_alone, "directory-threshold"),
+        (_let_the_old_officers_sign_alone, "directory-threshold"),
+        (_show_the_root_as_list, "directory-tampered"),
+        (_lose_the_list, "directory-incomplete"),
+        (_junk, "directory-tampered"),
+    ],
+)
+def test_an_earlier_version_that_was_altered_is_refused(
+    ceremony: Ceremony, change: Callable[[Mirror], None], slug: str
+) -> None:
+    mirror = rotated(ceremony, PersonKeys.generate("officer"))
+    change(mirror)
+    with pytest.raises(NotVerified) as refused:
+        fetch_version(mirror.get, ceremony.root_bytes, 1)
+    assert refused.value.slug == slug
+
+
+def test_what_must_be_signed_anew_soon_is_said(ceremony: Ceremony) -> None:
+    root, targets = ceremony.first_root.signed, ceremony.proposal(1).targets.signed
+    now = datetime.now(UTC)
+
+    def said(days: int) -> list[str]:
+        return expiry_warnings(root, targets, now + timedelta(days=days))
+
+    assert said(30) == []
+    [soon] = said(32)
+    assert soon.startswith(f"The directory expires on {targets.expires:%Y-%m-%d}")
+    assert said(46)[0].startswith("The directory has expired on")
+    assert [line.split(" on ")[0] for line in said(355)] == [
+        "The directory has expired",
+        "The root expires",
+    ]
+    assert expiry_warnings(None, targets, now) == []

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,19 @@ from tuf.api.metadata import Metadata, Root
 
 from amana.client.directory import fetch_directory, read_root
 from amana.client.errors import ClientError, NotVerified, Usage
-from amana.client.keyfile import PersonKeys
-from amana.client.officer import Proposal, new_root, online_keys, pins, propose, sign, tuf_key
+from amana.client.keyfile import PersonKeys, intake_key_fields
+from amana.client.officer import (
+    Proposal,
+    describe,
+    new_root,
+    online_keys,
+    pins,
+    propose,
+    read_published,
+    rotate_root,
+    sign,
+    tuf_key,
+)
 from amana.protocol.directory import fingerprint, parse_directory
 from amana.protocol.encoding import canonical, sha256_hex, unb64
 from amana.protocol.signing import SigningKey
@@ -94,12 +106,17 @@ def test_what_is_signed_is_said_in_words(ceremony: Ceremony) -> None:
     assert ceremony.online.public in said
     entry = reader(ceremony.lead)
     public = {name: entry[name] for name in ("id", "signing_key", "intake_key", "intake_key_sig")}
-    shown = fingerprint(public)
+    words = fingerprint(public)
     assert (
-        f"lead, reviewer {ceremony.lead.id}, takes minor, sexual_violence, fingerprint {shown}"
+        f"lead, reviewer {ceremony.lead.id}, takes minor, sexual_violence, fingerprint {words}"
         in said
     )
-    assert f"administrator {ceremony.administrator.id}" in said
+    for one in (ceremony.administrator, ceremony.custodian):
+        public = {"id": one.id, "signing_key": one.signing.public}
+        if one.intake is not None:
+            public |= intake_key_fields(one)
+        [line] = [line for line in said.splitlines() if f"{one.role} {one.id}" in line]
+        assert line.endswith(f"fingerprint {fingerprint(public)}")
     assert "custodians: 1 of 1" in said
     assert f"consent text c1.en: {sha256_hex(b'I agree')}" in said
 
@@ -293,3 +310,221 @@ def test_a_folder_that_cannot_be_written_is_a_matter_of_usage(
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(Usage):
         first(ceremony).save(tmp_path / "file")
+
+
+# Rotation of the root
+
+
+def rotation(ceremony: Ceremony, **changes: Any) -> Proposal:
+    """Return an unsigned second version under an unsigned second root."""
+    root = rotate_root(ceremony.first_root.signed, now=datetime.now(UTC), **changes)
+    proposal = ceremony.proposal(2, signers=[])
+    return Proposal(proposal.targets, proposal.files, root, ceremony.first_root)
+
+
+def publics(*officers: PersonKeys) -> list[str]:
+    return [one.signing.public for one in officers]
+
+
+def shown(ceremony: Ceremony, proposal: Proposal) -> Mirror:
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(1))
+    assert proposal.root is not None
+    mirror.files["2.root.json"] = proposal.root.to_bytes()
+    mirror.show(proposal)
+    return mirror
+
+
+def test_the_others_replace_an_officer_who_lost_the_key(ceremony: Ceremony, tmp_path: Path) -> None:
+    lost, *others = ceremony.officers
+    newcomer = PersonKeys.generate("officer")
+    proposal = rotation(ceremony, drop=publics(lost), add=publics(newcomer))
+    for officer in others:
+        proposal.save(tmp_path)
+        proposal = Proposal.load(tmp_path)
+        assert any(one.missing for one in proposal.signatures())
+        assert sign(proposal, officer) == ["directory", "root"]
+    assert not any(one.missing for one in proposal.signatures())
+    mirror = shown(ceremony, proposal)
+    assert fetch_directory(mirror.get, ceremony.root_bytes, None).directory.version == 2
+    mirror.show(ceremony.proposal(3, signers=[others[0], newcomer]))
+    assert fetch_directory(mirror.get, ceremony.root_bytes, None).directory.version == 3
+    mirror.show(ceremony.proposal(4, signers=[others[0], lost]))
+    with pytest.raises(NotVerified) as refused:
+        fetch_directory(mirror.get, ceremony.root_bytes, None)
+    assert refused.value.slug == "directory-threshold"
+
+
+def test_an_officer_who_goes_signs_the_root_and_nothing_else(ceremony: Ceremony) -> None:
+    proposal = rotation(ceremony, drop=publics(ceremony.officers[0]), targets_threshold=1)
+    assert sign(proposal, ceremony.officers[0]) == ["root"]
+    assert not proposal.targets.signatures
+    assert list(map(str, proposal.signatures())) == [
+        "directory: 0 of 1 signatures",
+        "root: 0 of 2 signatures",
+        "root, by the officers before: 1 of 2 signatures",
+    ]
+
+
+def test_newcomers_alone_cannot_take_over(ceremony: Ceremony) -> None:
+    intruders = [PersonKeys.generate("officer") for _ in range(2)]
+    proposal = rotation(ceremony, add=publics(*intruders))
+    for officer in (*intruders, ceremony.officers[0]):
+        sign(proposal, officer)
+    assert [one.missing for one in proposal.signatures()] == [0, 0, 1]
+    with pytest.raises(NotVerified) as refused:
+        fetch_directory(shown(ceremony, proposal).get, ceremony.root_bytes, None)
+    assert refused.value.slug == "directory-threshold"
+
+
+def test_a_root_is_renewed_and_the_one_before_stays_as_it_was(ceremony: Ceremony) -> None:
+    before = ceremony.root_bytes
+    later = datetime.now(UTC) + timedelta(days=300)
+    root = rotate_root(
+        ceremony.first_root.signed,
+        drop=publics(ceremony.officers[0]),
+        add=publics(PersonKeys.generate("officer")),
+        root_threshold=3,
+        now=later,
+    ).signed
+    assert (root.version, root.roles["root"].threshold, root.roles["targets"].threshold) == (
+        2,
+        3,
+        2,
+    )
+    assert (root.expires - later).days >= 364
+    assert ceremony.first_root.to_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "slug"),
+    [
+        (lambda _: {"drop": [SigningKey.generate().public]}, "not-an-officer"),
+        (lambda c: {"drop": [c.online.public]}, "not-an-officer"),
+        (lambda c: {"add": publics(c.officers[0])}, "key-known"),
+        (lambda c: {"add": [c.online.public]}, "key-known"),
+        (lambda c: {"add": [c.custody_log.public]}, "key-known"),
+        (lambda c: {"drop": publics(*c.officers[:2])}, "bad-threshold"),
+        (lambda _: {"root_threshold": 4}, "bad-threshold"),
+    ],
+)
+def test_a_rotation_that_cannot_work_is_refused(
+    ceremony: Ceremony, changes: Callable[[Ceremony], dict[str, Any]], slug: str
+) -> None:
+    with pytest.raises(Usage) as refused:
+        rotation(ceremony, **changes(ceremony))
+    assert refused.value.slug == slug
+
+
+def test_the_servers_key_is_no_officers_in_the_first_root(ceremony: Ceremony) -> None:
+    with pytest.raises(Usage) as refused:
+        make_root(ceremony, officers=[*publics(*ceremony.officers), ceremony.online.public])
+    assert refused.value.slug == "key-known"
+
+
+def test_a_person_of_the_directory_does_not_become_an_officer(ceremony: Ceremony) -> None:
+    proposal = rotation(ceremony, add=publics(ceremony.administrator))
+    with pytest.raises(NotVerified) as refused:
+        proposal.check(datetime.now(UTC))
+    assert refused.value.slug == "directory-invalid"
+
+
+def test_a_server_that_lost_its_keys_gets_new_ones(ceremony: Ceremony) -> None:
+    new = [SigningKey.generate() for _ in range(3)]
+    proposal = rotation(ceremony, online=online_keys(*new))
+    for officer in ceremony.officers[:2]:
+        sign(proposal, officer)
+    mirror = shown(ceremony, proposal)
+    with pytest.raises(NotVerified) as refused:
+        fetch_directory(mirror.get, ceremony.root_bytes, None)
+    assert refused.value.slug == "directory-threshold"
+    mirror.ceremony = replace(ceremony, online=new[0])
+    mirror.point_to(2)
+    pinned = fetch_directory(mirror.get, ceremony.root_bytes, None).pins
+    assert (pinned.directory_log_key, pinned.custody_log_key) == (new[1].public, new[2].public)
+    assert pinned.document["custody_log"]["origin"] == f"{DEPLOYMENT}/custody"
+
+
+def test_a_directory_does_not_move_to_another_deployment_with_its_root(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    proposal = rotation(ceremony)
+    _rename(proposal)
+    moved = ceremony.proposal(2, signers=[], deployment="amana-elsewhere")
+    proposal.targets, proposal.files = moved.targets, moved.files
+    proposal.save(tmp_path)
+    with pytest.raises(NotVerified) as refused:
+        Proposal.load(tmp_path)
+    assert refused.value.slug == "directory-invalid"
+
+
+def _skip_a_root(proposal: Proposal) -> None:
+    assert proposal.root is not None
+    proposal.root.signed.version = 3
+
+
+def _rename(proposal: Proposal) -> None:
+    assert proposal.root is not None
+    proposal.root.signed.unrecognized_fields["x-amana"]["deployment"] = "amana-elsewhere"
+
+
+def _exchange_the_current_root(proposal: Proposal) -> None:
+    assert proposal.current_root is not None
+    proposal.current_root = Metadata[Root].from_bytes(proposal.current_root.to_bytes())
+    proposal.current_root.signed.roles["root"].threshold = 1
+
+
+@pytest.mark.parametrize("change", [_skip_a_root, _rename, _exchange_the_current_root])
+def test_roots_that_do_not_belong_together_are_not_signed(
+    ceremony: Ceremony, tmp_path: Path, change: Callable[[Proposal], None]
+) -> None:
+    proposal = rotation(ceremony)
+    change(proposal)
+    proposal.save(tmp_path)
+    with pytest.raises(NotVerified):
+        Proposal.load(tmp_path)
+
+
+# Starting from a version that was signed
+
+
+def test_a_signed_folder_is_believed_by_the_trusted_root_alone(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    ceremony.proposal(3).save(tmp_path / "signed")
+    published = read_published(tmp_path / "signed", ceremony.root_bytes)
+    assert published.directory.version == 3
+    again = propose(describe(published.files), version=3, now=datetime.now(UTC))
+    assert again.files == published.files
+
+    ceremony.proposal(3, signers=ceremony.officers[:1]).save(tmp_path / "one")
+    with pytest.raises(NotVerified) as refused:
+        read_published(tmp_path / "one", ceremony.root_bytes)
+    assert refused.value.slug == "directory-threshold"
+    with pytest.raises(NotVerified) as refused:
+        read_published(tmp_path / "signed", Ceremony().root_bytes)
+    assert refused.value.slug == "directory-threshold"
+
+
+def test_the_folder_of_a_rotation_leads_from_the_old_root_to_the_new(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    proposal = rotation(ceremony, drop=publics(ceremony.officers[0]))
+    for officer in ceremony.officers[1:]:
+        sign(proposal, officer)
+    proposal.save(tmp_path)
+    assert read_published(tmp_path, ceremony.root_bytes).root.signed.version == 2
+    assert proposal.root is not None
+    proposal.root.signatures.pop(next(iter(proposal.root.signatures)))
+    proposal.save(tmp_path)
+    with pytest.raises(NotVerified) as refused:
+        read_published(tmp_path, ceremony.root_bytes)
+    assert refused.value.slug == "directory-threshold"
+
+
+def test_what_expired_can_be_renewed_and_not_signed(ceremony: Ceremony, tmp_path: Path) -> None:
+    ceremony.proposal(1).save(tmp_path)
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=60), tick=False):
+        with pytest.raises(NotVerified):
+            Proposal.load(tmp_path)
+        assert read_published(tmp_path, ceremony.root_bytes).directory.version == 1

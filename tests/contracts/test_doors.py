@@ -1,26 +1,111 @@
-"""Every route states who may pass; a new one without a door fails here."""
+"""Who may do what: every route × every role, made from the routes themselves, so that a new one without a row fails."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
 from flask import Flask
 
 from amana.access.doors import staff_must_sign_in
+from amana.access.roles import PERMISSIONS, Permission
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.services import Services
 from amana.app import Surface, create_app
+from amana.client.keyfile import read_key
+from amana.ops.demo import PASSPHRASE
+from tests.support.organisation import Clock, Organisation, Person
 
 DOORS = {nobody_needs_to_sign_in, staff_must_sign_in}
+WITHOUT_BLUEPRINT = {"/openapi.json", "/docs"}
 
 OPEN_TO_ALL = {
-    "/health/live",
-    "/health/ready",
-    "/v1/admission",
-    "/v1/directory",  # The officers' signatures are the only authority.
-    "/v1/directory/<path:name>",
-    "/v1/sessions",
-    "/v1/testimonies",
-    "/v1/uploads/<capability>",
-    "/v1/uploads/<capability>/completion",
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/v1/admission"),
+    ("POST", "/v1/directory"),  # The officers' signatures are the only authority.
+    ("GET", "/v1/directory/<path:name>"),
+    ("POST", "/v1/enrolments"),  # The invitation is.
+    ("POST", "/v1/sessions"),
+    ("POST", "/v1/testimonies"),
+    ("HEAD", "/v1/uploads/<capability>"),
+    ("OPTIONS", "/v1/uploads/<capability>"),
+    ("PATCH", "/v1/uploads/<capability>"),
+    ("DELETE", "/v1/uploads/<capability>"),
+    ("POST", "/v1/uploads/<capability>/completion"),
 }
-WITHOUT_BLUEPRINT = {"/openapi.json", "/docs"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Whom a route lets in, and a body of the right form for it."""
+
+    permission: Permission | None
+    body: dict[str, Any] | None = None
+
+
+ANYBODY = Row(None)
+OTHER = "b" * 32
+ABOUT = {"action": {}, "person": OTHER}
+CLOSED = {
+    ("GET", "/v1/cases"): Row(Permission.LIST_CASES),
+    ("GET", "/v1/cases/<case>"): Row(Permission.LIST_CASES),
+    ("POST", "/v1/cases/<case>/openings"): Row(Permission.OPEN_CASE, {"action": {}}),
+    ("GET", "/v1/cases/<case>/grants"): Row(Permission.OPEN_CASE),
+    ("POST", "/v1/cases/<case>/grants"): Row(
+        Permission.REWRAP_GRANT, {"action": {}, "intake_key": OTHER, "grant": "AA=="}
+    ),
+    ("GET", "/v1/cases/<case>/manifest"): Row(Permission.OPEN_CASE),
+    ("GET", "/v1/cases/<case>/objects/<int:n>"): Row(Permission.OPEN_CASE),
+    ("POST", "/v1/conflicts"): Row(
+        Permission.DECLARE_CONFLICT, {"action": {}, "conflicts": ["place:x"]}
+    ),
+    ("POST", "/v1/key-replacements"): Row(
+        Permission.REPLACE_KEY, {"action": {}, "intake_key": "x", "intake_key_sig": "x"}
+    ),
+    ("GET", "/v1/returned-cases"): Row(Permission.SEE_RETURNED_CASES),
+    ("POST", "/v1/invitations"): Row(
+        Permission.INVITE, {"action": {}, "role": "auditor", "desks": [], "days": 7}
+    ),
+    ("GET", "/v1/invitations"): Row(Permission.SEE_PEOPLE),
+    ("GET", "/v1/enrolments"): Row(Permission.SEE_PEOPLE),
+    ("GET", "/v1/people"): Row(Permission.SEE_PEOPLE),
+    ("GET", "/v1/access-reviews"): Row(Permission.SEE_PEOPLE),
+    ("GET", "/v1/desks"): Row(Permission.SEE_PEOPLE),
+    ("GET", "/v1/record"): Row(Permission.SEE_RECORD),
+    ("POST", "/v1/people/<person>/vetting"): Row(
+        Permission.VET,
+        {
+            **ABOUT,
+            "vouchers": ["a", "b"],
+            "vetted_on": "2026-01-01",
+            "valid_until": "2026-01-02",
+            "languages": [],
+            "specialities": [],
+            "conflicts": [],
+        },
+    ),
+    ("POST", "/v1/people/<person>/suspension"): Row(Permission.SUSPEND, {**ABOUT, "reason": "x"}),
+    ("POST", "/v1/people/<person>/reinstatement"): Row(
+        Permission.REINSTATE, {**ABOUT, "reason": "x"}
+    ),
+    ("POST", "/v1/people/<person>/confirmation"): Row(Permission.CONFIRM_ACCESS, ABOUT),
+    ("DELETE", "/v1/sessions"): ANYBODY,
+}
+
+
+def routes(app: Flask) -> set[tuple[str, str]]:
+    """Return every method and rule that something of ours answers to."""
+    found = set()
+    for rule in app.url_map.iter_rules():
+        if rule.rule in WITHOUT_BLUEPRINT:
+            continue
+        own = set(rule.methods or ())
+        if own - {"HEAD", "OPTIONS"}:
+            # Flask adds these two; only where nothing else is, they are ours.
+            own -= {"HEAD", "OPTIONS"}
+        found |= {(method, rule.rule) for method in own}
+    return found
 
 
 def test_every_blueprint_has_one_door(app: Flask) -> None:
@@ -29,37 +114,127 @@ def test_every_blueprint_has_one_door(app: Flask) -> None:
         assert len(doors) == 1, f"blueprint {name!r} does not say who may pass"
 
 
-def test_what_is_open_to_all_is_listed_here_and_nothing_else_is(app: Flask) -> None:
-    for rule in app.url_map.iter_rules():
-        blueprint = rule.endpoint.rpartition(".")[0]
-        if rule.rule in WITHOUT_BLUEPRINT:
-            assert not blueprint
-            continue
-        is_open = nobody_needs_to_sign_in in app.before_request_funcs[blueprint]
-        assert is_open == (rule.rule in OPEN_TO_ALL), rule.rule
+def test_every_route_has_a_row_and_every_row_a_route(app: Flask) -> None:
+    assert routes(app) == OPEN_TO_ALL | CLOSED.keys()
 
 
-def test_everything_else_asks_for_a_token(app: Flask) -> None:
-    client = app.test_client()
-    closed = 0
-    for rule in app.url_map.iter_rules():
-        if rule.rule in OPEN_TO_ALL | WITHOUT_BLUEPRINT:
+def path_of(rule: str, **parts: str) -> str:
+    path = rule.replace("<int:n>", "1")
+    for name, value in {"case": "a" * 32, "person": OTHER, **parts}.items():
+        path = path.replace(f"<{name}>", value)
+    return path
+
+
+@pytest.fixture(scope="module")
+def organisation(app: Flask, services: Services) -> Organisation:
+    clock = Clock()
+    folder = services.config.data.parent
+    keys = [read_key(path, PASSPHRASE) for path in folder.glob("demo/administrators/*.key")]
+    return Organisation(services, app, folder, clock, {}, keys[0])
+
+
+@pytest.fixture(scope="module")
+def staff(organisation: Organisation) -> dict[str, Person]:
+    """One of each kind, signed in: the directory says who has which role."""
+    found: dict[str, Person] = {}
+    for path in sorted(organisation.folder.glob("demo/*/*.key")):
+        keys = read_key(path, PASSPHRASE)
+        listed = organisation.directory.person(keys.id)
+        if listed is None:
+            assert keys.role == "officer"
             continue
-        path = rule.rule.replace("<case>", "a" * 32).replace("<int:n>", "1")
-        for method in rule.methods - {"HEAD", "OPTIONS"}:
-            for token in ({}, {"Authorization": "Bearer x"}, {"Authorization": "Bearer a.b.c"}):
-                answer = client.open(path, method=method, headers=token)
-                assert answer.status_code == 401, (path, method)
-                assert answer.json["type"] == "not-signed-in"
-                assert answer.headers["WWW-Authenticate"] == "Bearer"
-                closed += 1
-    assert closed
+        kind = "+".join(sorted(listed.roles | listed.desks))
+        found.setdefault(kind, organisation.as_person(keys).sign_in())
+    assert {"administrator", "auditor", "custodian"} < found.keys()
+    assert {"chemical+reviewer", "chemical+lead+reviewer", "general+reviewer"} < found.keys()
+    return found
+
+
+def send(person: Person, method: str, path: str, row: Row) -> Any:
+    headers = person.signed(method, path)
+    return person.client.open(path, method=method, headers=headers, json=row.body)
+
+
+@pytest.mark.parametrize(("method", "rule"), sorted(CLOSED))
+def test_nobody_enters_without_a_token_and_everybody_only_where_their_role_may(
+    staff: dict[str, Person], app: Flask, method: str, rule: str
+) -> None:
+    row, path = CLOSED[method, rule], path_of(rule)
+    for token in ({}, {"Authorization": "DPoP x"}, {"Authorization": "DPoP a.b.c", "DPoP": "x"}):
+        answer = app.test_client().open(path, method=method, headers=token, json=row.body)
+        assert answer.status_code == 401
+        assert answer.get_json()["type"] == "not-signed-in"
+        assert answer.headers["WWW-Authenticate"] == 'DPoP algs="EdDSA"'
+    for kind, person in staff.items():
+        if row.permission is None:
+            continue
+        answer = send(person, method, path, row)
+        assert answer.status_code != 401, kind
+        allowed = bool(set(kind.split("+")) & PERMISSIONS[row.permission])
+        refused = (answer.get_json(silent=True) or {}).get("type") == "not-allowed"
+        assert refused != allowed, (kind, answer.status_code)
+        assert not refused or answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("method", "rule"), sorted(one for one in CLOSED if "<case>" in one[1] and one[0] == "GET")
+)
+def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
+    organisation: Organisation, staff: dict[str, Person], method: str, rule: str
+) -> None:
+    made = organisation.send("chemical")
+    path = path_of(rule, case=made.case)
+    own = send(staff["chemical+reviewer"], method, path, ANYBODY)
+    if rule == "/v1/cases/<case>":
+        assert own.status_code == 200
+    else:
+        assert (own.status_code, own.get_json()["type"]) == (403, "opening-needed")
+    other = send(staff["general+reviewer"], method, path, ANYBODY)
+    assert (other.status_code, other.get_json()["type"]) == (404, "not-found")
+
+
+@pytest.mark.parametrize("rule", sorted(rule for _, rule in CLOSED if "<person>" in rule))
+def test_nobody_decides_about_themselves(staff: dict[str, Person], rule: str) -> None:
+    person = staff["administrator"]
+    row = CLOSED["POST", rule]
+    itself = Row(row.permission, {**(row.body or {}), "person": person.keys.id})
+    answer = send(person, "POST", path_of(rule, person=person.keys.id), itself)
+    assert (answer.status_code, answer.get_json()["type"]) == (403, "own-act")
+
+
+@pytest.mark.parametrize("rule", sorted(rule for _, rule in CLOSED if "<person>" in rule))
+def test_what_is_signed_about_one_person_does_not_touch_another(
+    staff: dict[str, Person], rule: str
+) -> None:
+    answer = send(
+        staff["administrator"],
+        "POST",
+        path_of(rule, person=staff["custodian"].keys.id),
+        CLOSED["POST", rule],
+    )
+    assert (answer.status_code, answer.get_json()["type"]) == (422, "action-refused")
+
+
+@pytest.mark.parametrize("field", ["role", "roles", "desks", "listed", "standing", "signing_key"])
+@pytest.mark.parametrize(
+    ("method", "rule"), sorted(one for one, row in CLOSED.items() if row.body is not None)
+)
+def test_no_field_that_can_be_written_gives_a_right(
+    staff: dict[str, Person], method: str, rule: str, field: str
+) -> None:
+    row = CLOSED[method, rule]
+    if field in (row.body or {}):
+        return
+    for person in staff.values():
+        more = Row(row.permission, {**(row.body or {}), field: "administrator"})
+        answer = send(person, method, path_of(rule), more)
+        assert answer.status_code == 422
+        assert answer.get_json()["type"] == "unprocessable-entity"
 
 
 def test_the_public_surface_has_nothing_of_staff(services: Services) -> None:
     rules = {rule.rule for rule in create_app(services, Surface.INTAKE).url_map.iter_rules()}
-    assert not {rule for rule in rules if rule.startswith("/v1/cases")}
-    assert not rules & {"/docs", "/openapi.json", "/v1/sessions"}
+    assert not rules & ({rule for _, rule in CLOSED} | {"/docs", "/openapi.json", "/v1/sessions"})
     assert "/v1/testimonies" in rules
 
 
@@ -67,3 +242,12 @@ def test_the_desk_takes_no_testimonies(services: Services) -> None:
     rules = {rule.rule for rule in create_app(services, Surface.DESK).url_map.iter_rules()}
     assert not rules & {"/v1/testimonies", "/v1/admission", "/v1/uploads/<capability>"}
     assert "/v1/cases" in rules
+
+
+RIGHTS = Path(__file__).parents[2] / "docs" / "rights.md"
+
+
+def test_the_documented_table_of_rights_is_the_one_in_the_code() -> None:
+    from scripts.write_rights import text
+
+    assert RIGHTS.read_text("utf-8") == text(), "run 'make openapi'"

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amana.client.keyfile import PersonKeys
+from amana.client.keyfile import PersonKeys, intake_key_fields
+from amana.protocol.codename import word_list
 from amana.protocol.directory import (
     TARGETS_DAYS,
     Desk,
@@ -33,7 +34,7 @@ from amana.protocol.directory import (
     sign_intake_key,
     target_names,
 )
-from amana.protocol.encoding import b64, canonical, random_id, sha256_hex
+from amana.protocol.encoding import b64, canonical, random_id
 from amana.protocol.errors import BadSignature, ProtocolError
 from amana.protocol.policy import FLAGS, RESTRICTING_FLAGS
 from amana.protocol.sealing import Identity, Recipient
@@ -43,6 +44,7 @@ from tests.support.ceremony import DEPLOYMENT, Ceremony, desk, reader
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "directory.json").read_bytes())
 CEREMONY = Ceremony()
 OTHER = PersonKeys.generate("reviewer")
+PARTNER = PersonKeys.generate("custodian")
 
 
 def parts(**changes: Any) -> dict[str, Any]:
@@ -194,9 +196,36 @@ def _another_signing_key_at_another_desk(documents: dict[str, Any]) -> None:
 
 
 def _custodian_with_a_readers_key(documents: dict[str, Any]) -> None:
-    documents["directory.json"]["custodians"]["members"][0]["intake_key"] = str(
-        CEREMONY.lead.intake_recipient
+    custodian = CEREMONY.custodian
+    key = CEREMONY.lead.intake_recipient
+    documents["directory.json"]["custodians"]["members"][0].update(
+        intake_key=str(key), intake_key_sig=sign_intake_key(custodian.signing, custodian.id, key)
     )
+
+
+def _partner(documents: dict[str, Any], keys: PersonKeys, **changes: Any) -> None:
+    documents["directory.json"]["partners"].append(
+        {"id": keys.id, **intake_key_fields(keys), "purposes": ["accountability"]} | changes
+    )
+    documents["people.json"]["people"].append(
+        {"id": keys.id, "roles": ["partner"], "signing_key": keys.signing.public}
+    )
+
+
+def _partner_with_a_custodians_key(documents: dict[str, Any]) -> None:
+    key = CEREMONY.custodian.intake_recipient
+    signed = sign_intake_key(PARTNER.signing, PARTNER.id, key)
+    _partner(documents, PARTNER, intake_key=str(key), intake_key_sig=signed)
+
+
+def _partner_who_is_none_of_the_people(documents: dict[str, Any]) -> None:
+    _partner(documents, PARTNER)
+    documents["people.json"]["people"].pop()
+
+
+def _partner_twice(documents: dict[str, Any]) -> None:
+    _partner(documents, PARTNER)
+    documents["directory.json"]["partners"] *= 2
 
 
 def _own_key_for_two_purposes(documents: dict[str, Any]) -> None:
@@ -205,7 +234,7 @@ def _own_key_for_two_purposes(documents: dict[str, Any]) -> None:
         {"id": lead.id, "roles": ["custodian"], "signing_key": lead.signing.public}
     )
     documents["directory.json"]["custodians"]["members"].append(
-        {"id": lead.id, "intake_key": str(lead.intake_recipient)}
+        {"id": lead.id, **intake_key_fields(lead)}
     )
 
 
@@ -296,6 +325,9 @@ def _version_of_tomorrow(documents: dict[str, Any]) -> None:
                 _another_signing_key_at_another_desk,
                 _custodian_with_a_readers_key,
                 _own_key_for_two_purposes,
+                _partner_with_a_custodians_key,
+                _partner_who_is_none_of_the_people,
+                _partner_twice,
                 _unknown_custodian,
                 _administrator_as_custodian,
                 _too_many_custodians_asked_for,
@@ -320,6 +352,28 @@ def test_a_directory_that_contradicts_itself_is_refused(
     change: Callable[[dict[str, Any]], None], slug: str
 ) -> None:
     assert refusal(changed(change)) == slug
+
+
+def test_a_partner_is_listed_with_a_key_of_their_own() -> None:
+    directory = parsed(changed(lambda documents: _partner(documents, PARTNER)))
+    partner = directory.person(PARTNER.id)
+    assert partner is not None
+    assert partner.roles == {"partner"}
+
+
+@pytest.mark.parametrize("place", ["custodians", "partners"])
+def test_a_share_key_that_another_signed_is_refused(place: str) -> None:
+    keys = CEREMONY.custodian if place == "custodians" else PARTNER
+
+    def slip_in(documents: dict[str, Any]) -> None:
+        _partner(documents, PARTNER)
+        listed = documents["directory.json"]
+        holders = listed["custodians"]["members"] if place == "custodians" else listed["partners"]
+        holders[0]["intake_key_sig"] = sign_intake_key(
+            OTHER.signing, keys.id, keys.intake_recipient
+        )
+
+    assert refusal(changed(slip_in)) == "bad-signature"
 
 
 def test_a_reader_whose_intake_key_another_signed_is_refused() -> None:
@@ -612,10 +666,10 @@ def test_vectors_of_intake_keys(vector: dict[str, Any]) -> None:
 def test_a_fingerprint_speaks_for_every_public_part() -> None:
     public = {k: reader(OTHER)[k] for k in ("id", "signing_key", "intake_key", "intake_key_sig")}
     shown = fingerprint(public)
-    assert len(shown.split()) == 8
+    assert len(shown.split()) == 11
+    assert set(shown.split()) <= set(word_list("en"))
     for name in public:
         assert fingerprint(public | {name: "x"}) != shown
-    assert sha256_hex(b"") not in shown
 
 
 def test_a_desk_that_draws_is_parsed_as_such() -> None:

@@ -179,11 +179,13 @@ def test_an_opening_works_for_twelve_hours_by_the_servers_clock(
     try:
         assert reader.open(made.case).status_code == 201
         organisation.clock.turn(hours=11, minutes=59)
+        reader.sign_in()
         assert reader.get(f"/v1/cases/{made.case}/manifest").status_code == 200
         organisation.clock.turn(minutes=1)
         for path in ("grants", "manifest", "objects/0"):
             assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "opening-needed")
         organisation.clock.turn(hours=12)
+        reader.sign_in()
         assert reader.open(made.case).status_code == 201
         assert reader.get(f"/v1/cases/{made.case}/manifest").status_code == 200
     finally:
@@ -226,11 +228,6 @@ FAULTS: dict[str, Fault] = {
     "of no case": lambda reader, made: reader.action(made.case, case=None),
     "of another kind": lambda reader, made: reader.action(made.case, action="claim"),
     "of another installation": lambda reader, made: reader.action(made.case, deployment="other"),
-    "under a directory to come": lambda reader, made: reader.action(made.case, directory=2),
-    "under no directory": lambda reader, made: reader.action(made.case, directory=0),
-    "under a directory beyond all": lambda reader, made: reader.action(
-        made.case, directory=2**53 - 1
-    ),
     "with a body": lambda reader, made: reader.action(made.case, body={"reason": "x"}),
     "of six minutes ago": moved(minutes=-6),
     "of six minutes from now": moved(minutes=6),
@@ -247,6 +244,14 @@ def test_an_opening_that_is_not_ones_own_act_here_and_now_is_refused(
     before = len(rows(organisation, SignedAction))
     assert_problem(reader.open(made.case, FAULTS[fault](reader, made)), 422, "action-refused")
     assert len(rows(organisation, SignedAction)) == before
+
+
+@pytest.mark.parametrize("version", [0, 2, 2**53 - 1])
+def test_an_opening_under_another_directory_than_todays_is_to_be_signed_anew(
+    reader: Person, made: Made, version: int
+) -> None:
+    action = reader.action(made.case, directory=version)
+    assert_problem(reader.open(made.case, action), 409, "action-outdated")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Timestamp
 
-from amana.client.keyfile import PersonKeys
+from amana.client.keyfile import PersonKeys, intake_key_fields
 from amana.client.officer import (
     Proposal,
     new_root,
@@ -17,7 +17,6 @@ from amana.client.officer import (
     sign,
     tuf_signer,
 )
-from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import sha256_hex
 from amana.protocol.signing import SigningKey
 
@@ -30,8 +29,7 @@ def reader(keys: PersonKeys, *, lead: bool = False, takes: Iterable[str] = ()) -
         "id": keys.id,
         "roles": ["lead", "reviewer"] if lead else ["reviewer"],
         "signing_key": keys.signing.public,
-        "intake_key": str(keys.intake_recipient),
-        "intake_key_sig": sign_intake_key(keys.signing, keys.id, keys.intake_recipient),
+        **intake_key_fields(keys),
         "takes": sorted(takes),
     }
 
@@ -81,9 +79,7 @@ class Ceremony:
             "desks": [desk("chemical", listed), desk("general", listed[1:])],
             "custodians": {
                 "k": 1,
-                "members": [
-                    {"id": self.custodian.id, "intake_key": str(self.custodian.intake_recipient)}
-                ],
+                "members": [{"id": self.custodian.id, **intake_key_fields(self.custodian)}],
             },
             "partners": [],
             "consent_texts": [

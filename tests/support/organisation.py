@@ -22,6 +22,9 @@ from amana.protocol.action import sign_action
 from amana.protocol.admission import Notice, pay
 from amana.protocol.assertion import sign_assertion
 from amana.protocol.directory import Directory
+from amana.protocol.dpop import make_proof, thumbprint
+from amana.protocol.encoding import unb64
+from amana.protocol.signing import SigningKey
 from amana.storage.migrations import migrate
 from tests.support.testimonies import Made, make_testimony
 
@@ -62,6 +65,11 @@ class Organisation:
     def directory(self) -> Directory:
         with self.services.database.reading() as session:
             return directory.current(session, self.services.caches)
+
+    def of_role(self, role: str) -> list[PersonKeys]:
+        """Return the keys of everybody who came with a role, as the demonstration wrote them."""
+        paths = sorted((self.folder / "demo" / f"{role}s").glob("*.key"))
+        return [read_key(path, PASSPHRASE) for path in paths]
 
     def as_person(self, keys: PersonKeys) -> "Person":
         return Person(self, keys)
@@ -129,22 +137,54 @@ class Person:
         self.organisation = organisation
         self.keys = keys
         self.client: FlaskClient = organisation.app.test_client()
-        self.headers: dict[str, str] = {}
+        self.dpop = SigningKey.generate()
+        self.token = ""
+
+    @property
+    def jkt(self) -> str:
+        return thumbprint(unb64(self.dpop.public, 32))
+
+    def proof(self, method: str, path: str, token: str | None = None) -> str:
+        """Prove the key of this client for one request."""
+        url = "http://localhost" + path.partition("?")[0]
+        return make_proof(self.dpop, method, url, self.organisation.clock(), token)
+
+    def signed(self, method: str, path: str) -> dict[str, str]:
+        """Return the headers of a request by who is signed in."""
+        if not self.token:
+            return {}
+        return {
+            "Authorization": f"DPoP {self.token}",
+            "DPoP": self.proof(method, path, self.token),
+        }
+
+    def assertion(self, **changes: Any) -> str:
+        fields = {"now": self.organisation.clock(), "jkt": self.jkt, **changes}
+        return sign_assertion(self.keys.signing, self.keys.id, DEPLOYMENT, **fields)
 
     def sign_in(self) -> "Person":
-        now = self.organisation.clock()
-        answer = self.offer(sign_assertion(self.keys.signing, self.keys.id, DEPLOYMENT, now))
+        answer = self.offer(self.assertion())
         assert answer.status_code == 201, answer.get_json()
-        self.headers = {"Authorization": f"Bearer {answer.get_json()['access_token']}"}
+        self.token = answer.get_json()["access_token"]
         return self
 
     def offer(self, assertion: str) -> Any:
-        return self.client.post("/v1/sessions", json={"assertion": assertion})
+        headers = {"DPoP": self.proof("POST", "/v1/sessions")}
+        return self.client.post("/v1/sessions", json={"assertion": assertion}, headers=headers)
 
     def get(self, path: str, **headers: str) -> Any:
-        return self.client.get(path, headers={**self.headers, **headers})
+        return self.client.get(path, headers={**self.signed("GET", path), **headers})
 
-    def action(self, case: str, /, **changes: Any) -> dict[str, Any]:
+    def post(self, path: str, document: Any) -> Any:
+        return self.client.post(path, json=document, headers=self.signed("POST", path))
+
+    def act(self, kind: str, path: str, case: str | None = None, **body: Any) -> Any:
+        """Sign an action over `body` and bring both to `path`."""
+        now = self.organisation.directory.version
+        action = self.action(case, action=kind, body=body, directory=now)
+        return self.post(path, {**body, "action": action})
+
+    def action(self, case: str | None, /, **changes: Any) -> dict[str, Any]:
         """Sign an opening, with whatever a test wants otherwise."""
         fields: dict[str, Any] = {
             "deployment": DEPLOYMENT,
@@ -159,7 +199,7 @@ class Person:
 
     def open(self, case: str, action: dict[str, Any] | None = None) -> Any:
         body = {"action": self.action(case) if action is None else action}
-        return self.client.post(f"/v1/cases/{case}/openings", json=body, headers=self.headers)
+        return self.post(f"/v1/cases/{case}/openings", body)
 
 
 def _multipart(parts: dict[str, bytes]) -> tuple[bytes, str]:

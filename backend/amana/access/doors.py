@@ -1,25 +1,88 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""The door to everything of staff: a valid token, of a person whom the directory has at this moment."""
+"""The door to everything of staff: a token and a proof of its key, of a person who may work at this moment."""
 
-from flask import g
-from flask_jwt_extended import get_jwt_identity, verify_jwt_in_request
+import re
+
+from flask import g, request
+from flask_jwt_extended import get_jwt, verify_jwt_in_request
 
 from amana.access.roles import Actor
-from amana.access.service import actor_of
+from amana.access.service import actor_of, directory_of_session, refused
+from amana.access.tokens import SCHEME
 from amana.api.services import services
 from amana.directory import service as directory
+from amana.errors import MethodNotAllowed
+from amana.protocol.directory import Directory
+from amana.protocol.dpop import check_proof
+from amana.protocol.errors import ProtocolError
+
+_TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,2048}")
 
 
 def staff_must_sign_in() -> None:
-    """Let pass only who is signed in, and remember who it is."""
-    verify_jwt_in_request()
+    """Let pass only who is signed in and proves it for this very request, and remember who it is."""
+    if request.method == "OPTIONS":
+        # Nobody's browser is to ask from another site; there is nothing to allow.
+        raise MethodNotAllowed
+    try:
+        verify_jwt_in_request()
+    except RecursionError:
+        # A token whose JSON is nested beyond the stack.
+        raise refused() from None
+    claims = get_jwt()
     given = services()
+    now = given.clock()
+    try:
+        jkt = str(claims["cnf"]["jkt"])
+        token = _token(request.headers["Authorization"])
+        check_proof(
+            proof_header(),
+            method=request.method,
+            urls=request_urls(),
+            token=token,
+            jkt=jkt,
+            now=now,
+        )
+        person, token_id = str(claims["sub"]), str(claims["jti"])
+    except (ProtocolError, KeyError, TypeError, UnicodeError):
+        raise refused() from None
     with given.database.reading() as session:
-        now = directory.current(session, given.caches)
-    g.actor = actor_of(now, get_jwt_identity())
+        version = directory_of_session(session, token_id, person, jkt, now)
+        g.directory = directory.at(session, version, given.caches)
+    g.actor = actor_of(g.directory, person)
+
+
+def _token(header: str) -> str:
+    """Return the token, which stands alone: flask-jwt-extended would pick it out of several credentials."""
+    scheme, _, token = header.partition(" ")
+    if scheme != SCHEME or not _TOKEN.fullmatch(token):
+        raise refused()
+    return token
+
+
+def proof_header() -> str:
+    """Return the one DPoP header of this request (RFC 9449 §4.3: not more than one)."""
+    proofs = request.headers.getlist("DPoP")
+    if len(proofs) != 1:
+        raise refused()
+    return proofs[0]
+
+
+def request_urls() -> frozenset[str]:
+    """Return what a proof may name as the address of this request; whether TLS ended before us is unknown here."""
+    # As it was sent: a path that was decoded cannot be told from another that was not encoded.
+    target: str = request.environ.get("RAW_URI", request.path)
+    address = request.host + target.partition("?")[0]
+    return frozenset({f"https://{address}", f"http://{address}"})
 
 
 def actor() -> Actor:
     """Return who makes this request."""
     found: Actor = g.actor
+    return found
+
+
+def directory_now() -> Directory:
+    """Return the directory under which this request was let in."""
+    found: Directory = g.directory
     return found

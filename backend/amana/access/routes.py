@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Sign in."""
+"""Sign in and out."""
 
 from typing import Any
 
-from flask_smorest import Blueprint
+from flask import Response
 
 from amana.access import service
+from amana.access.doors import actor, proof_header, request_urls, staff_must_sign_in
 from amana.access.schemas import AssertionIn, SessionOut
-from amana.access.tokens import TOKEN_SECONDS, issue
+from amana.access.tokens import SCHEME, issue
+from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
@@ -15,16 +17,44 @@ from amana.directory import service as directory
 
 sessions = Blueprint("sessions", __name__, description="Staff sign in with a signed assertion.")
 sessions.before_request(nobody_needs_to_sign_in)
+signing_out = Blueprint("signing-out", __name__, description="Staff sign out.")
+signing_out.before_request(staff_must_sign_in)
+
+DPOP_HEADER = {
+    "in": "header",
+    "name": "DPoP",
+    "required": True,
+    "schema": {"type": "string", "maxLength": 2048},
+    "description": "A proof for this request (RFC 9449).",
+}
 
 
 @sessions.post("/v1/sessions")
 @sessions.arguments(AssertionIn)
 @sessions.response(201, SessionOut)
 @sessions.alt_response(401, schema=Problem, content_type=MEDIA_TYPE)
+@sessions.alt_response(403, schema=Problem, content_type=MEDIA_TYPE)
+@sessions.doc(parameters=[DPOP_HEADER])
 def sign_in(fields: dict[str, str]) -> dict[str, Any]:
     """Exchange an assertion for an access token of ten minutes."""
     given = services()
+    proof, urls = proof_header(), request_urls()
     with given.database.transaction() as session:
         now = directory.current(session, given.caches)
-        actor = service.sign_in(session, fields["assertion"], now, given.clock())
-    return {"access_token": issue(actor.id), "expires_in": TOKEN_SECONDS}
+        made = service.sign_in(session, fields["assertion"], proof, urls, now, given.clock())
+    return {
+        "access_token": issue(made),
+        "expires_in": service.SESSION_SECONDS,
+        "token_type": SCHEME,
+    }
+
+
+@signing_out.delete("/v1/sessions")
+@signing_out.response(204)
+@signing_out.alt_response(401, schema=Problem, content_type=MEDIA_TYPE)
+@signing_out.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])
+def sign_out() -> Response:
+    """End all your sessions, wherever they are."""
+    with services().database.transaction() as session:
+        service.sign_out(session, actor().id)
+    return Response(status=204)

@@ -17,4 +17,5 @@ class SessionOut(ma.Schema):
     """An access token and how long it works."""
 
     access_token = ma.fields.String()
+    token_type = ma.fields.String(metadata={"example": "DPoP"})
     expires_in = ma.fields.Integer(metadata={"description": "Seconds.", "example": 600})

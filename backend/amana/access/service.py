@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Sign in with a signed assertion; be somebody only as long as the directory says so. Never imports Flask, never commits."""
+"""Sign in with a signed assertion; be somebody only as long as the directory and one's standing say so. Never commits."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -9,50 +9,98 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from amana.access.models import UsedAssertion
+from amana.access.models import Person, StaffSession, Suspension, UsedAssertion
 from amana.access.roles import Actor, Permission
+from amana.access.standing import Facts, Standing, standing
+from amana.directory.models import DirectoryVersion
 from amana.errors import NotAllowed, NotSignedIn
 from amana.protocol.assertion import ALGORITHM, CLOCK_SKEW_SECONDS, MAX_SECONDS, TYPE
+from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import check_id
+from amana.protocol.dpop import check_proof
+from amana.protocol.encoding import check_id, random_id
 from amana.protocol.errors import ProtocolError
 from amana.protocol.signing import public_key
+from amana.storage.database import table_of
 
 LIMIT_CHARACTERS = 2048
+SESSION_SECONDS = 600
+
+_REFUSED_AT_SIGN_IN = {
+    Standing.SUSPENDED: ("suspended", "An administrator suspended you."),
+    Standing.LAPSED: ("access-lapsed", "No administrator confirmed your access in time."),
+    Standing.DORMANT: ("access-dormant", "You were away for too long; ask an administrator."),
+    Standing.EXPIRED: ("access-expired", "Your vetting is over; ask an administrator."),
+}
 
 
 def refused() -> NotSignedIn:
     """Return the one answer to every failed sign-in, whatever was wrong."""
-    return NotSignedIn(headers={"WWW-Authenticate": "Bearer"})
+    return NotSignedIn(headers={"WWW-Authenticate": f'DPoP algs="{ALGORITHM}"'})
 
 
-def sign_in(session: Session, assertion: str, directory: Directory, now: datetime) -> Actor:
-    """Verify an assertion (RFC 7523 §3) and return who signed it; it works once."""
+def sign_in(
+    session: Session,
+    assertion: str,
+    proof: str,
+    urls: frozenset[str],
+    directory: Directory,
+    now: datetime,
+) -> StaffSession:
+    """Verify an assertion (RFC 7523 §3) and the proof of its DPoP key; the assertion works once.
+
+    Whoever does not stand as they must is told so, having proven who they are: NotAllowed.
+    """
     try:
-        if len(assertion) > LIMIT_CHARACTERS:
-            raise refused()
-        header = jwt.get_unverified_header(assertion)
-        claimed = jwt.decode(assertion, options={"verify_signature": False})
-        if header.get("typ") != TYPE or header.get("alg") != ALGORITHM:
-            raise refused()
-        actor = actor_of(directory, check_id(claimed.get("sub")))
-        claims = _verified(assertion, actor, directory.deployment, now)
+        actor, claims = _verified(assertion, directory, now)
+        jkt = claims["cnf"]["jkt"]
+        check_proof(proof, method="POST", urls=urls, token=None, jkt=jkt, now=now)
         jti, expires_at = check_id(claims["jti"]), datetime.fromtimestamp(claims["exp"], UTC)
-    except (jwt.PyJWTError, ProtocolError, KeyError, ValueError, TypeError, OverflowError):
+    except (jwt.PyJWTError, ProtocolError, LookupError, ValueError, TypeError, ArithmeticError):
+        raise refused() from None
+    except RecursionError:
+        # JSON nested beyond the stack, in any of the three.
         raise refused() from None
     _use_once(session, jti, expires_at, now)
-    return actor
+    person = person_row(session, directory, actor.id, now.date())
+    found = standing(facts_of(session, person), now.date())
+    if found is not Standing.ACTIVE:
+        slug, title = _REFUSED_AT_SIGN_IN[found]
+        raise NotAllowed(title, slug=slug)
+    person.last_active_on = now.date()
+    session.execute(sa.delete(StaffSession).where(StaffSession.expires_at < now.astimezone(UTC)))
+    made = StaffSession(
+        id=random_id(),
+        person=actor.id,
+        jkt=jkt,
+        expires_at=now.astimezone(UTC) + timedelta(seconds=SESSION_SECONDS),
+    )
+    session.add(made)
+    session.flush()
+    return made
 
 
-def _verified(assertion: str, actor: Actor, audience: str, now: datetime) -> dict[str, Any]:
+def sign_out(session: Session, person: str) -> None:
+    """End all sessions of a person, at once."""
+    session.execute(sa.delete(StaffSession).where(StaffSession.person == person))
+
+
+def _verified(assertion: str, directory: Directory, now: datetime) -> tuple[Actor, dict[str, Any]]:
+    if len(assertion) > LIMIT_CHARACTERS:
+        raise refused()
+    header = jwt.get_unverified_header(assertion)
+    claimed = jwt.decode(assertion, options={"verify_signature": False})
+    if header.get("typ") != TYPE or header.get("alg") != ALGORITHM:
+        raise refused()
+    actor = actor_of(directory, check_id(claimed.get("sub")))
     claims: dict[str, Any] = jwt.decode(
         assertion,
         key=public_key(actor.signing_key),
         algorithms=[ALGORITHM],
-        audience=audience,
+        audience=directory.deployment,
         issuer=actor.id,
         options={
-            "require": ["iss", "sub", "aud", "exp", "iat", "jti"],
+            "require": ["iss", "sub", "aud", "exp", "iat", "jti", "cnf"],
             # The times are compared below, with the clock that the service was given.
             "verify_exp": False,
             "verify_iat": False,
@@ -67,7 +115,7 @@ def _verified(assertion: str, actor: Actor, audience: str, now: datetime) -> dic
         raise refused()
     if not isinstance(claims["aud"], str):
         raise refused()
-    return claims
+    return actor, claims
 
 
 def _use_once(session: Session, jti: str, expires_at: datetime, now: datetime) -> None:
@@ -77,6 +125,92 @@ def _use_once(session: Session, jti: str, expires_at: datetime, now: datetime) -
         session.execute(sa.insert(UsedAssertion).values(jti=jti, expires_at=expires_at))
     except IntegrityError:
         raise refused() from None
+
+
+_PERSON, _SESSION, _SUSPENSION = table_of(Person), table_of(StaffSession), table_of(Suspension)
+# Built once, and one statement: every request of staff begins with it.
+_WHO = (
+    sa.select(
+        _SESSION.c.jkt,
+        _SESSION.c.expires_at,
+        _PERSON.c.confirmed_on,
+        _PERSON.c.last_active_on,
+        _PERSON.c.first_seen_on,
+        _PERSON.c.valid_until,
+        sa.exists()
+        .where(_SUSPENSION.c.person == _PERSON.c.id, _SUSPENSION.c.lifted_at.is_(None))
+        .label("suspended"),
+        sa.select(sa.func.max(table_of(DirectoryVersion).c.version))
+        .scalar_subquery()
+        .label("directory"),
+    )
+    .join(_PERSON, _PERSON.c.id == _SESSION.c.person)
+    .where(_SESSION.c.id == sa.bindparam("session"), _PERSON.c.id == sa.bindparam("person"))
+)
+
+
+def directory_of_session(
+    session: Session, token_id: str, person: str, jkt: str, now: datetime
+) -> int:
+    """Return the version of today's directory, if the session goes on and its person stands as they must."""
+    row = session.connection().execute(_WHO, {"session": token_id, "person": person}).one_or_none()
+    if row is None or row.jkt != jkt or row.directory is None:
+        raise refused()
+    expires_at = (
+        row.expires_at.replace(tzinfo=UTC) if row.expires_at.tzinfo is None else row.expires_at
+    )
+    facts = Facts(
+        suspended=row.suspended,
+        confirmed_on=row.confirmed_on,
+        seen_on=row.last_active_on or row.first_seen_on,
+        valid_until=row.valid_until,
+    )
+    if expires_at <= now or standing(facts, now.date()) is not Standing.ACTIVE:
+        raise refused()
+    version: int = row.directory
+    return version
+
+
+def facts_of(session: Session, person: Person) -> Facts:
+    """Return what decides how a person stands."""
+    query = sa.select(Suspension.id).where(
+        Suspension.person == person.id, Suspension.lifted_at.is_(None)
+    )
+    return Facts(
+        suspended=session.scalar(query) is not None,
+        confirmed_on=person.confirmed_on,
+        seen_on=person.last_active_on or person.first_seen_on,
+        valid_until=person.valid_until,
+    )
+
+
+def person_row(session: Session, directory: Directory, person: str, today: date) -> Person:
+    """Return the row of somebody whom the directory lists, as it lists them now; made when it is missing.
+
+    Those of the first directory, and whoever came by hand, never enrolled.
+    """
+    listed = directory.person(person)
+    if listed is None:
+        raise refused()
+    row = session.get(Person, person)
+    if row is None:
+        row = Person(id=person, first_seen_on=today, confirmed_on=today)
+        session.add(row)
+    row.role = "lead" if "lead" in listed.roles else sorted(listed.roles)[0]
+    row.desks = ",".join(sorted(listed.desks))
+    row.signing_key = listed.signing_key
+    row.intake_key = intake_key_of(directory, person)
+    session.flush()
+    return row
+
+
+def intake_key_of(directory: Directory, person: str) -> str | None:
+    """Return the short name of the intake key that the directory lists for a reader."""
+    for readers in directory.readers.values():
+        for reader in readers:
+            if reader.id == person:
+                return intake_key_id(reader.intake_key)
+    return None
 
 
 def actor_of(directory: Directory, person: str) -> Actor:

@@ -1,31 +1,49 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Access tokens of ten minutes (flask-jwt-extended). They carry an id; what it may do is read anew at each request."""
+"""Access tokens of ten minutes (flask-jwt-extended), bound to a key of their client (RFC 9449). They carry an id only."""
 
 from datetime import timedelta
 from typing import Any
 
+import jwt
 from flask import Flask, Response
 from flask_jwt_extended import JWTManager, create_access_token
 
-from amana.access.service import refused
+from amana.access.models import StaffSession
+from amana.access.service import SESSION_SECONDS, refused
 from amana.api.problems import refusal_problem
 from amana.api.services import Services
-from amana.protocol.encoding import b64
 
-TOKEN_SECONDS = 600
 TYPE = "at+jwt"
+SCHEME = "DPoP"
 
 
 def register_tokens(app: Flask, services: Services) -> None:
-    """Configure the library: header only, one algorithm, one answer to everything that is wrong."""
+    """Configure the library: header only, one algorithm, keys by name, one answer to everything that is wrong."""
     app.config.update(
-        JWT_SECRET_KEY=b64(services.secrets.tokens),
         JWT_ALGORITHM="HS256",
         JWT_DECODE_ALGORITHMS=["HS256"],
         JWT_TOKEN_LOCATION=["headers"],
-        JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=TOKEN_SECONDS),
+        JWT_HEADER_TYPE=SCHEME,
+        JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=SESSION_SECONDS),
     )
     manager = JWTManager(app)
+    keys = services.secrets.tokens
+
+    @manager.encode_key_loader
+    def _signing_key(_identity: str) -> bytes:
+        return keys.current()[1]
+
+    @manager.additional_headers_loader
+    def _header(_identity: str) -> dict[str, str]:
+        return {"typ": TYPE, "kid": keys.current()[0]}
+
+    @manager.decode_key_loader
+    def _verifying_key(header: dict[str, Any], _claims: dict[str, Any]) -> bytes:
+        key = keys.find(header.get("kid"))
+        if key is None or header.get("typ") != TYPE:
+            raise jwt.InvalidTokenError
+        return key
+
     for loader in (
         manager.unauthorized_loader,
         manager.invalid_token_loader,
@@ -43,7 +61,10 @@ def _refused(*_reason: Any) -> Response:
     return refusal_problem(refused())
 
 
-def issue(person: str) -> str:
-    """Return an access token for a person."""
-    token: str = create_access_token(identity=person, additional_headers={"typ": TYPE})
+def issue(session: StaffSession) -> str:
+    """Return the access token of a session."""
+    token: str = create_access_token(
+        identity=session.person,
+        additional_claims={"jti": session.id, "cnf": {"jkt": session.jkt}},
+    )
     return token

@@ -42,7 +42,8 @@ def options() -> dict[str, Any]:
         },
         "components": {
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}
+                # The scheme's registered name (RFC 9449 §12); each request also brings a DPoP header.
+                "dpop": {"type": "http", "scheme": "DPoP"}
             }
         },
     }

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The server's own keys: files in one folder, made once, never printed. None of them opens a testimony."""
 
+import hashlib
 import hmac
 import os
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from amana.protocol.encoding import b32
 from amana.protocol.signing import SigningKey
 
+PREVIOUS_TOKENS = "tokens.previous"
 NAMES = ("capability", "tokens", "online", "custody-log", "directory-log")
 
 
@@ -21,7 +25,7 @@ class Secrets:
     """32 random bytes each: upload addresses, access tokens, TUF online role, and the two logs."""
 
     capability: bytes
-    tokens: bytes
+    tokens: "TokenKeys"
     online: SigningKey
     custody_log: SigningKey
     directory_log: SigningKey
@@ -36,6 +40,50 @@ class Secrets:
         return b32(self.derive(purpose, *parts))[:26]
 
 
+class TokenKeys:
+    """The keys of access tokens: the newest signs, the one before still verifies. Owned by all threads of a process.
+
+    The files are looked at whenever a token is made or names an unknown key, so that a rotation needs no
+    restart and signs nobody out.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._seen: tuple[int, ...] = ()
+        self._keys: dict[str, bytes] = {}
+        self._newest = ""
+        self._read()
+
+    def current(self) -> tuple[str, bytes]:
+        """Return name and bytes of the key that signs."""
+        self._read()
+        return self._newest, self._keys[self._newest]
+
+    def find(self, name: object) -> bytes | None:
+        """Return the key that a token names, if it may still verify."""
+        if name not in self._keys:
+            self._read()
+        return self._keys.get(name) if isinstance(name, str) else None
+
+    def _read(self) -> None:
+        paths = [self._folder / "tokens", self._folder / PREVIOUS_TOKENS]
+        with self._lock:
+            seen = tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+            if seen == self._seen:
+                return
+            keys = [_key(path, create=False) for path in paths if path.exists()]
+            named = {hashlib.sha256(key).hexdigest()[:8]: key for key in keys}
+            self._keys, self._newest, self._seen = named, next(iter(named)), seen
+
+
+def rotate_tokens(folder: Path) -> None:
+    """Make a new key of access tokens; tokens under the one before work until they are over."""
+    current = _key(folder / "tokens", create=False)
+    _write(folder / PREVIOUS_TOKENS, current)
+    _write(folder / "tokens", os.urandom(32))
+
+
 def load_secrets(folder: Path, *, create: bool = False) -> Secrets:
     """Read the keys; with `create`, make those that are missing."""
     if create:
@@ -43,7 +91,7 @@ def load_secrets(folder: Path, *, create: bool = False) -> Secrets:
     keys = {name: _key(folder / name, create=create) for name in NAMES}
     return Secrets(
         capability=keys["capability"],
-        tokens=keys["tokens"],
+        tokens=TokenKeys(folder),
         online=SigningKey(keys["online"]),
         custody_log=SigningKey(keys["custody-log"]),
         directory_log=SigningKey(keys["directory-log"]),
@@ -73,21 +121,32 @@ def _make(path: Path) -> None:
     """Write a new key whole or not at all, so that two servers starting at once agree on one."""
     if path.exists():
         return
+    draft = _draft(path, os.urandom(32))
+    with suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+    _sync(path.parent)
+
+
+def _write(path: Path, key: bytes) -> None:
+    _draft(path, key).replace(path)
+    _sync(path.parent)
+
+
+def _draft(path: Path, key: bytes) -> Path:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, os.urandom(32))
+        os.write(descriptor, key)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return draft
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
+        os.fsync(descriptor)
     finally:
-        draft.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        os.close(descriptor)

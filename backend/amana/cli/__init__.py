@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "amana.cli.server:serve",
     "demo": "amana.cli.server:demo",
     "migrate": "amana.cli.server:migrate_command",
+    "rotate-tokens": "amana.cli.server:rotate_tokens_command",
     "maintain": "amana.cli.server:maintain",
     "doctor": "amana.cli.server:doctor",
     "officer": "amana.cli.officer:officer",

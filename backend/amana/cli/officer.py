@@ -2,20 +2,133 @@
 """Commands of officers: make a key, propose a directory, sign it, publish it. Files are carried by hand between them."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+from tuf.api.metadata import Metadata, Root, Targets
 
-from amana.cli.options import json_option, proxy_option, server_option
-from amana.client.errors import Usage
+from amana.cli.options import FILE, json_option, proxy_option, server_option
+from amana.client.audit import Version, compare
+from amana.client.directory import (
+    Getter,
+    Published,
+    expiry_warnings,
+    fetch_expired,
+    fetch_published,
+    fetch_version,
+    read_root,
+)
+from amana.client.enrolments import accepted, enter, read_pending, remove, set_takes
+from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
-from amana.client.officer import Proposal, new_root, pins, propose, read_json, sign
-from amana.client.transport import Transport
+from amana.client.officer import (
+    Proposal,
+    describe,
+    new_root,
+    pins,
+    propose,
+    read_json,
+    read_published,
+    rotate_root,
+    sign,
+)
+from amana.client.transport import Patience, Transport
+from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.protocol.encoding import canonical
 
+T = TypeVar("T")
+
 _path = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the published directory comes from: a server, or a folder in which it was signed; judged by the root file."""
+
+    server: str | None
+    folder: Path | None
+    root_file: Path | None
+    proxy: str | None
+    cache: Path | None
+
+    @property
+    def root(self) -> bytes:
+        if self.root_file is None:
+            raise Usage("Give --root, the root file that the officers gave out.")
+        return read_limited(self.root_file, ROOT_LIMIT_BYTES)
+
+    def deployment(self) -> str | None:
+        """Return the deployment, where a root is given."""
+        return read_root(self.root).deployment if self.root_file else None
+
+    def current(self) -> Published | None:
+        """Return the published version, or None where neither server nor folder is given."""
+        if self.folder is not None:
+            return read_published(self.folder, self.root)
+        return self._ask(self._current) if self.server else None
+
+    def _current(self, get: Getter) -> Published:
+        try:
+            return fetch_published(get, self.root, self.cache)
+        except NotVerified as refused:
+            if refused.slug != "directory-expired":
+                raise
+            click.echo(f"Warning: {refused.title}", err=True)
+            return fetch_expired(get, self.root)
+
+    def version(self, version: int, *, oldest_root: bool) -> Published:
+        """Return a version that the server published once."""
+        return self._ask(
+            lambda get: fetch_version(get, self.root, version, oldest_root=oldest_root)
+        )
+
+    def _ask(self, work: Callable[[Getter], T]) -> T:
+        if self.server is None:
+            raise Usage("Give --server.")
+        with Transport(self.server, proxy=self.proxy) as transport:
+            return work(lambda name: transport.get(f"/v1/directory/{name}", patience=Patience()))
+
+
+def with_source(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say where the published directory is, as one `source`."""
+
+    @click.option("--server", envvar="AMANA_SERVER", help="Address of the service (AMANA_SERVER).")
+    @click.option(
+        "--current",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Instead of a server: folder in which the published version was signed.",
+    )
+    @click.option(
+        "--root",
+        envvar="AMANA_ROOT",
+        type=FILE,
+        help="The root file that the officers gave out (AMANA_ROOT).",
+    )
+    @click.option(
+        "--directory-cache",
+        envvar="AMANA_DIRECTORY_CACHE",
+        type=_path,
+        help="Folder that remembers which directory was seen, so that an older one is refused"
+        " (AMANA_DIRECTORY_CACHE).",
+    )
+    @proxy_option
+    @wraps(command)
+    def with_options(
+        server: str | None,
+        current: Path | None,
+        root: Path | None,
+        directory_cache: Path | None,
+        proxy: str | None,
+        **rest: Any,
+    ) -> None:
+        command(source=Source(server, current, root, proxy, directory_cache), **rest)
+
+    return with_options
 
 
 @click.group()
@@ -42,11 +155,47 @@ def init(out: Path, as_json: bool) -> None:
     )
 
 
+@officer.command(name="pending")
+@click.argument("file", type=FILE)
+@with_source
+@json_option
+def pending_command(file: Path, source: Source, as_json: bool) -> None:
+    """Show who waits in FILE, which 'amana admin pending' fetched; every self-signature is checked here, offline."""
+    current = source.current()
+    deployment = source.deployment()
+    waiting = read_pending(
+        read_json(file), current.directory if current else None, deployment=deployment
+    )
+    warnings = _warn(current, as_json)
+    document = {
+        "pending": [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "role": one.role,
+                "desks": list(one.desks),
+                "fingerprint": one.fingerprint,
+                "vetting": one.vetting,
+                "fault": one.fault,
+            }
+            for one in waiting
+        ],
+        "warnings": warnings,
+    }
+    lines = [line for one in waiting for line in one.words()]
+    _say(document, as_json, "\n".join(lines) or "Nobody waits.")
+    refused = sum(bool(one.fault) for one in waiting)
+    if refused:
+        raise NotVerified(f"{refused} of them cannot be accepted.", slug="enrolment-refused")
+
+
 @officer.command(name="propose")
+@click.option("--from", "description", type=_path, help="Description of the directory (JSON).")
 @click.option(
-    "--from", "description", type=_path, required=True, help="Description of the directory (JSON)."
+    "--version",
+    type=click.IntRange(1),
+    help="Number of this version, when none is given to start from.",
 )
-@click.option("--version", type=click.IntRange(1), required=True, help="Number of this version.")
 @click.option(
     "--days",
     type=click.IntRange(1, 45),
@@ -63,47 +212,256 @@ def init(out: Path, as_json: bool) -> None:
 )
 @click.option("--root-threshold", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--targets-threshold", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--pending", "waiting", type=FILE, help="What 'amana admin pending' fetched.")
+@click.option("--accept", "accept", multiple=True, metavar="ID", help="Enter one of those; repeat.")
+@click.option("--remove", "gone", multiple=True, metavar="ID", help="Remove a person; repeat.")
+@click.option(
+    "--takes", multiple=True, metavar="ID=FLAG,…", help="Restricting flags that a reader may take."
+)
+@click.option(
+    "--purposes",
+    multiple=True,
+    metavar="ID=PURPOSE,…",
+    help="Purposes of a partner who is accepted.",
+)
+@click.option(
+    "--custodians", type=click.IntRange(0), help="How many custodians must come together."
+)
+@with_source
 @json_option
 def propose_command(
-    description: Path,
-    version: int,
+    description: Path | None,
+    version: int | None,
     days: int,
     out: Path,
     online: Path | None,
     officers: tuple[str, ...],
     root_threshold: int,
     targets_threshold: int,
+    waiting: Path | None,
+    accept: tuple[str, ...],
+    gone: tuple[str, ...],
+    takes: tuple[str, ...],
+    purposes: tuple[str, ...],
+    custodians: int | None,
+    source: Source,
     as_json: bool,
 ) -> None:
-    """Make an unsigned version of the directory; with --online and --officer also the first root."""
-    fields = read_json(description)
+    """Make an unsigned version of the directory.
+
+    It starts from the published version (--server or --current, with --root), with a new description
+    where --from is given, or from the description alone (--from and --version). The very first needs
+    --online and --officer besides, and makes the root too.
+    """
+    current = source.current() if version is None else None
+    if current is None and (version is None or description is None):
+        raise Usage("Give --server or --current, with --root; or --from with --version.")
+    if bool(online) != bool(officers) or (online and current):
+        raise Usage("The first version, and no other, needs both --online and --officer.")
+    if bool(waiting) != bool(accept):
+        raise Usage("--pending and --accept belong together.")
     now = datetime.now(UTC)
+    fields = read_json(description) if description else describe(_published(current).files)
     root = None
-    if bool(online) != bool(officers):
-        raise Usage("The first version needs both --online and --officer.")
     if online is not None:
-        keys = read_json(online)
-        try:
-            root = new_root(
-                list(officers),
-                online=keys["online"],
-                root_threshold=root_threshold,
-                targets_threshold=targets_threshold,
-                pins=pins(fields.get("deployment", ""), keys),
-                now=now,
-            )
-        except (KeyError, TypeError, AttributeError):
-            raise Usage("This is not what 'amana directory keys --json' printed.") from None
+        root = _first_root(fields, online, officers, root_threshold, targets_threshold, now)
+    try:
+        _change(fields, current, waiting, accept, gone, _pairs(takes), _pairs(purposes), now)
+        if custodians is not None:
+            fields["custodians"]["k"] = custodians
+    except (KeyError, TypeError, AttributeError):
+        raise Usage(
+            "The description of the directory lacks a part.", slug="directory-invalid"
+        ) from None
+    proposal = propose(
+        fields,
+        version=version or _published(current).directory.version + 1,
+        now=now,
+        days=days,
+        root=root,
+        current_root=current.root if current else None,
+    )
+    _write(proposal, current, out, now, as_json)
+
+
+def _published(current: Published | None) -> Published:
+    if current is None:
+        raise Usage("Give --server or --current, with --root.")
+    return current
+
+
+def _first_root(
+    fields: Any,
+    online: Path,
+    officers: tuple[str, ...],
+    root_threshold: int,
+    targets_threshold: int,
+    now: datetime,
+) -> Metadata[Root]:
+    keys = read_json(online)
+    try:
+        return new_root(
+            list(officers),
+            online=keys["online"],
+            root_threshold=root_threshold,
+            targets_threshold=targets_threshold,
+            pins=pins(fields.get("deployment", ""), keys),
+            now=now,
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise Usage("This is not what 'amana directory keys --json' printed.") from None
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, list[str]]:
+    pairs = {}
+    for one in given:
+        person, equals, values = one.partition("=")
+        if not equals or person in pairs:
+            raise Usage("Write ID=one,two, and each id once.")
+        pairs[person] = sorted(filter(None, values.split(",")))
+    return pairs
+
+
+def _change(
+    fields: dict[str, Any],
+    current: Published | None,
+    waiting: Path | None,
+    accept: tuple[str, ...],
+    gone: tuple[str, ...],
+    takes: dict[str, list[str]],
+    purposes: dict[str, list[str]],
+    now: datetime,
+) -> None:
+    for person in gone:
+        remove(fields, person)
+    if waiting is not None:
+        pending = read_pending(
+            read_json(waiting),
+            current.directory if current else None,
+            deployment=fields["deployment"],
+        )
+        for one in accepted(pending, accept, now):
+            enter(fields, one, purposes=purposes.pop(one.id, []))
+    for person, flags in takes.items():
+        set_takes(fields, person, flags)
+    if purposes:
+        raise Usage("--purposes names nobody who is accepted.", slug="unknown-person")
+
+
+def _write(
+    proposal: Proposal, current: Published | None, out: Path, now: datetime, as_json: bool
+) -> None:
     if out.exists() and any(out.iterdir()):
         raise Usage("The folder for the proposal is not empty.")
-    proposal = propose(fields, version=version, now=now, days=days, root=root)
     proposal.check(now)
     proposal.save(out)
-    _say(
-        {"proposal": str(out), "summary": proposal.summary()},
-        as_json,
-        "\n".join(proposal.summary()),
+    changed = [] if current is None else compare(_side(current), _side(proposal))
+    document = {
+        "proposal": str(out),
+        "version": proposal.targets.signed.version,
+        "summary": proposal.summary(),
+        "changes": changed,
+        "signatures": list(map(str, proposal.signatures())),
+        "warnings": _warn(current, as_json),
+    }
+    _say(document, as_json, "\n".join([*proposal.summary(), *changed]))
+
+
+@officer.command(name="rotate-root")
+@click.option("--add", multiple=True, metavar="PUBLIC", help="Public key of a new officer; repeat.")
+@click.option(
+    "--drop", multiple=True, metavar="PUBLIC", help="Public key of an officer who goes; repeat."
+)
+@click.option("--root-threshold", type=click.IntRange(1), help="Default: as it is.")
+@click.option("--targets-threshold", type=click.IntRange(1), help="Default: as it is.")
+@click.option(
+    "--online",
+    type=_path,
+    help="New keys of the server: what 'amana directory keys --json' printed.",
+)
+@click.option("--out", type=_path, required=True, help="Folder for the proposal.")
+@with_source
+@json_option
+def rotate_root_command(
+    add: tuple[str, ...],
+    drop: tuple[str, ...],
+    root_threshold: int | None,
+    targets_threshold: int | None,
+    online: Path | None,
+    out: Path,
+    source: Source,
+    as_json: bool,
+) -> None:
+    """Propose the next root, and the directory's next version under it.
+
+    Enough officers of the old root and of the new one sign it. Whoever lost a key need not sign, as
+    long as the others are enough; without --add and --drop the root is only renewed.
+    """
+    current = _published(source.current())
+    now = datetime.now(UTC)
+    try:
+        root = rotate_root(
+            current.root.signed,
+            add=add,
+            drop=drop,
+            root_threshold=root_threshold,
+            targets_threshold=targets_threshold,
+            online=read_json(online) if online else None,
+            now=now,
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise Usage("This is not what 'amana directory keys --json' printed.") from None
+    proposal = propose(
+        describe(current.files),
+        version=current.directory.version + 1,
+        now=now,
+        root=root,
+        current_root=current.root,
     )
+    _write(proposal, current, out, now, as_json)
+
+
+@officer.command()
+@click.option("--from", "before", required=True, metavar="DIR|VERSION", help="The older one.")
+@click.option("--to", "after", metavar="DIR|VERSION", help="The newer one; default: the current.")
+@with_source
+@json_option
+def audit(before: str, after: str | None, source: Source, as_json: bool) -> None:
+    """Say in words what changed between two versions: numbers of published ones, or folders of proposals."""
+    # Rather say too much of the root than too little.
+    sides = [_named(before, source, oldest_root=True), _named(after, source)]
+    changed = compare(*sides)
+    versions = [one.targets.signed.version for one in sides]
+    document = {"from": versions[0], "to": versions[1], "changes": changed}
+    _say(document, as_json, "\n".join(changed) or "Nothing changed.")
+
+
+def _named(which: str | None, source: Source, *, oldest_root: bool = False) -> Version:
+    if which is None:
+        return _side(_published(source.current()))
+    if which.isdecimal():
+        return _side(source.version(int(which), oldest_root=oldest_root))
+    return _side(Proposal.load(Path(which), expired_too=True))
+
+
+def _side(one: Published | Proposal) -> Version:
+    root = one.governing_root if isinstance(one, Proposal) else one.root
+    return Version(one.files, one.targets, root)
+
+
+def _warn(one: Published | None, as_json: bool) -> list[str]:
+    """Say on standard error what expires soon; returns it for those who read JSON."""
+    if one is None:
+        return []
+    return _show_warnings(one.root.signed, one.targets.signed, as_json)
+
+
+def _show_warnings(root: Root | None, targets: Targets, as_json: bool) -> list[str]:
+    warnings = expiry_warnings(root, targets, datetime.now(UTC))
+    if not as_json:
+        for warning in warnings:
+            click.echo(f"Warning: {warning}", err=True)
+    return warnings
 
 
 @officer.command(name="sign")
@@ -123,10 +481,18 @@ def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
     signed = sign(loaded, keys)
     loaded.save(proposal)
     count = len(loaded.targets.signatures)
+    standing = list(map(str, loaded.signatures()))
     _say(
-        {"signed": signed, "signatures": count, "summary": loaded.summary()},
+        {
+            "signed": signed,
+            "signatures": count,
+            "standing": standing,
+            "summary": loaded.summary(),
+        },
         as_json,
-        f"Signed: {', '.join(signed)}. The directory has {count} signature(s).",
+        "\n".join(
+            [f"Signed: {', '.join(signed)}. The directory has {count} signature(s).", *standing]
+        ),
     )
 
 
@@ -148,4 +514,10 @@ def publish(proposal: Path, server: str, proxy: str | None, as_json: bool) -> No
     if answer.status != 200:
         raise answer.refusal()
     version = answer.document().get("version")
-    _say({"version": version}, as_json, f"Version {version} is published.")
+    root = loaded.governing_root.signed if loaded.governing_root else None
+    warnings = _show_warnings(root, loaded.targets.signed, as_json)
+    _say(
+        {"version": version, "warnings": warnings},
+        as_json,
+        f"Version {version} is published. It is valid until {loaded.targets.signed.expires:%Y-%m-%d}.",
+    )

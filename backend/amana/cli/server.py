@@ -5,11 +5,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from amana.api.secrets import rotate_tokens
 from amana.app import Surface, create_app, make_services
 from amana.config import Config, ConfigInvalid, read_config
 from amana.logs import configure_logs
@@ -100,6 +102,15 @@ def migrate_command(data: Path | None, as_json: bool) -> None:
     )
 
 
+@click.command(name="rotate-tokens")
+@data_option
+@json_option
+def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
+    """Make a new key of access tokens. Running servers see it; nobody is signed out."""
+    rotate_tokens(_config(data).secrets)
+    _say({"rotated": True}, as_json, lambda: "New access tokens are made with a new key.")
+
+
 @click.command()
 @data_option
 @json_option
@@ -118,14 +129,20 @@ def doctor(data: Path | None, as_json: bool) -> None:
     healthy = all(check.ok for check in checks)
     document = {
         "healthy": healthy,
-        "checks": [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in checks],
+        "checks": [asdict(check) for check in checks],
     }
     _say(
         document,
         as_json,
-        lambda: "\n".join(f"{'ok  ' if c.ok else 'FAIL'} {c.name}: {c.detail}" for c in checks),
+        lambda: "\n".join(f"{_sign(check)} {check.name}: {check.detail}" for check in checks),
     )
     sys.exit(0 if healthy else 1)
+
+
+def _sign(check: doctoring.Check) -> str:
+    if not check.ok:
+        return "FAIL"
+    return "WARN" if check.warning else "ok  "
 
 
 @click.command()

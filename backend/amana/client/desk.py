@@ -11,7 +11,11 @@ from typing import Any, Final
 from amana.client.errors import NotVerified
 from amana.client.keyfile import PersonKeys
 from amana.client.transport import Answer, Patience, Transport
+from amana.protocol.action import sign_action
 from amana.protocol.assertion import sign_assertion
+from amana.protocol.dpop import make_proof, thumbprint
+from amana.protocol.encoding import unb64
+from amana.protocol.signing import SigningKey
 
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{1,4096}")
 _JSON: Final = {"Content-Type": "application/json"}
@@ -34,6 +38,8 @@ class DeskClient:
         self.deployment = deployment
         self.patience = patience or Patience()
         self.clock = clock
+        # Made for this errand and kept in memory only, so that a token is worth nothing elsewhere.
+        self._dpop = SigningKey.generate()
         self._token = ""
         self._renew_at = 0.0
 
@@ -69,11 +75,14 @@ class DeskClient:
 
     def sign_in(self) -> None:
         """Exchange a fresh assertion for an access token; raises Refused."""
-        assertion = sign_assertion(self.keys.signing, self.keys.id, self.deployment, self.clock())
+        jkt = thumbprint(unb64(self._dpop.public, 32))
+        assertion = sign_assertion(
+            self.keys.signing, self.keys.id, self.deployment, self.clock(), jkt=jkt
+        )
         answer = self.transport.ask(
             "POST",
             "/v1/sessions",
-            headers=_JSON,
+            headers={**_JSON, "DPoP": self._proof("POST", "/v1/sessions", None)},
             content=json.dumps({"assertion": assertion}).encode("ascii"),
         )
         if answer.status != 201:
@@ -85,10 +94,55 @@ class DeskClient:
         self._token = token
         self._renew_at = time.monotonic() + seconds * 0.9
 
+    def sign_out(self) -> None:
+        """End all sessions of this person; raises Refused."""
+        answer = self.patience.persist(lambda: self.ask("DELETE", "/v1/sessions"))
+        if answer.status != 204:
+            raise answer.refusal()
+        self._renew_at = 0.0
+
+    def act(
+        self,
+        kind: str,
+        path: str,
+        *,
+        directory: int,
+        case: str | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Sign an action over `body` and bring both to `path`; raises Refused."""
+
+        def once() -> Answer:
+            # Signed anew at each try: a nonce that may have arrived is not used again.
+            action = sign_action(
+                self.keys.signing,
+                deployment=self.deployment,
+                directory=directory,
+                action=kind,
+                case=case,
+                actor=self.keys.id,
+                body=dict(body or {}),
+                made_at=self.clock(),
+            )
+            return self.ask("POST", path, document={**(body or {}), "action": action})
+
+        answer = self.patience.persist(once)
+        if not 200 <= answer.status < 300:
+            raise answer.refusal()
+        return answer
+
     def _ask_signed_in(
         self, method: str, path: str, headers: Mapping[str, str], options: Mapping[str, Any]
     ) -> Answer:
         if time.monotonic() >= self._renew_at:
             self.sign_in()
-        signed = {**headers, "Authorization": f"Bearer {self._token}"}
+        signed = {
+            **headers,
+            "Authorization": f"DPoP {self._token}",
+            "DPoP": self._proof(method, path, self._token),
+        }
         return self.transport.ask(method, path, headers=signed, **options)
+
+    def _proof(self, method: str, path: str, token: str | None) -> str:
+        url = self.transport.server + path.partition("?")[0]
+        return make_proof(self._dpop, method, url, self.clock(), token)

@@ -2,14 +2,15 @@
 """Fetch and verify the directory before anything is sealed: signatures, thresholds, expiry, rollback, mix-and-match."""
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from tuf.api import exceptions as tuf
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from amana.client.errors import ClientError, NotVerified, Usage
@@ -28,6 +29,10 @@ from amana.protocol.encoding import b64
 from amana.protocol.errors import ProtocolError
 
 METADATA_LIMIT_BYTES = 256 * 1024
+MAX_ROOTS = 256
+WARNING_DAYS = 14
+
+T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
 
 Getter = Callable[[str], bytes | None]
 """Fetches a path below `/v1/directory/`; None when it is not there."""
@@ -39,6 +44,20 @@ class VerifiedDirectory:
 
     directory: Directory
     pins: RootPins
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version with everything that was signed: what officers start from, and compare."""
+
+    directory: Directory
+    root: Metadata[Root]
+    targets: Metadata[Targets]
+    files: Mapping[str, bytes]
+
+    @property
+    def verified(self) -> VerifiedDirectory:
+        return VerifiedDirectory(self.directory, root_pins(self.root.signed))
 
 
 class _Fetcher(FetcherInterface):
@@ -85,15 +104,120 @@ def fetch_directory(get: Getter, root: bytes, cache: Path | None) -> VerifiedDir
     what did not change is not fetched again; without one nothing stays on the device.
     Raises NotVerified, NetworkFailed as `get` does, and Usage for a cache that cannot be written.
     """
+    return fetch_published(get, root, cache).verified
+
+
+def fetch_published(get: Getter, root: bytes, cache: Path | None) -> Published:
+    """Return the newest directory with its signatures; verifies and raises as `fetch_directory` does."""
     pins = read_root(root)
-    with tempfile.TemporaryDirectory() as private, _refusals():
+    with tempfile.TemporaryDirectory() as private, refusals():
         folder = cache or Path(private)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _verified(get, root, pins, folder)
+        return _published(get, root, pins, folder)
+
+
+def fetch_version(
+    get: Getter, root: bytes, version: int, *, oldest_root: bool = False
+) -> Published:
+    """Return a version that was published once; it may have expired or been replaced since.
+
+    The officers of its own time must have signed it: one root of the chain that begins with `root`.
+    Where several roots fit, nothing tells which was in force: the newest is taken, or the oldest.
+    """
+    with refusals():
+        chain = _follow_roots(get, root)
+        targets = _parsed(Targets, _demanded(get, f"{version}.targets.json"))
+        signed_under = signing_root(chain if oldest_root else chain[::-1], targets)
+        if targets.signed.version != version:
+            raise tuf.BadVersionNumberError
+        files = {}
+        for name, info in targets.signed.targets.items():
+            folder, slash, last = name.rpartition("/")
+            content = _demanded(get, f"targets/{folder}{slash}{info.hashes['sha256']}.{last}")
+            info.verify_length_and_hashes(content)
+            files[name] = content
+        directory = parse_directory(files)
+        if (directory.deployment, directory.version) != (read_root(root).deployment, version):
+            raise NotVerified("The directory was altered.", slug="directory-tampered")
+        return Published(directory, signed_under, targets, files)
+
+
+def fetch_expired(get: Getter, root: bytes) -> Published:
+    """Return the version that the server shows last, fresh or not: officers must be able to renew what expired."""
+    with refusals():
+        timestamp = _parsed(Timestamp, _demanded(get, "timestamp.json")).signed
+        name = f"{timestamp.snapshot_meta.version}.snapshot.json"
+        snapshot = _parsed(Snapshot, _demanded(get, name)).signed
+        version = snapshot.meta["targets.json"].version
+    return fetch_version(get, root, version)
+
+
+def _demanded(get: Getter, name: str) -> bytes:
+    content = get(name)
+    if content is None:
+        raise DirectoryIncomplete
+    return content
+
+
+def _parsed(kind: type[T], content: bytes) -> Metadata[T]:
+    """Parse metadata of one kind: officers sign several, and one must not pass for another."""
+    metadata = Metadata[T].from_bytes(content)
+    if metadata.signed.type != kind.type:
+        raise tuf.RepositoryError("another kind of metadata")
+    return metadata
+
+
+def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
+    """Return the roots from the trusted one on; each is signed by the one before and by itself."""
+    pins = read_root(root)
+    chain = [Metadata[Root].from_bytes(root)]
+    while len(chain) < MAX_ROOTS:
+        current = chain[-1].signed
+        content = get(f"{current.version + 1}.root.json")
+        if content is None:
+            break
+        following = _parsed(Root, content)
+        check_next_root(current, following)
+        if root_pins(following.signed).deployment != pins.deployment:
+            raise NotVerified("The root is of another installation.", slug="directory-tampered")
+        chain.append(following)
+    return chain
+
+
+def check_next_root(current: Root, following: Metadata[Root]) -> None:
+    """Check that a root follows another: the next number, signed by enough officers of both; raises RepositoryError."""
+    if following.signed.type != Root.type or following.signed.version != current.version + 1:
+        raise tuf.BadVersionNumberError
+    for judge in (current, following.signed):
+        judge.verify_delegate(Root.type, following.signed_bytes, following.signatures)
+
+
+def signing_root(chain: list[Metadata[Root]], targets: Metadata[Targets]) -> Metadata[Root]:
+    """Return the first of these roots whose officers signed `targets`; raises UnsignedMetadataError."""
+    for root in chain:
+        with suppress(tuf.UnsignedMetadataError):
+            root.signed.verify_delegate(Targets.type, targets.signed_bytes, targets.signatures)
+            return root
+    raise tuf.UnsignedMetadataError
+
+
+def expiry_warnings(root: Root | None, targets: Targets, now: datetime) -> list[str]:
+    """Say what must be signed anew within 14 days, or is over already."""
+    warnings = []
+    renewals = [("directory", targets, "propose"), ("root", root, "rotate-root")]
+    for name, signed, command in renewals:
+        if signed is None or signed.expires - now > timedelta(days=WARNING_DAYS):
+            continue
+        when = "has expired" if signed.expires <= now else "expires"
+        warnings.append(
+            f"The {name} {when} on {signed.expires:%Y-%m-%d};"
+            f" the officers must sign a new one ('amana officer {command}')."
+        )
+    return warnings
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Turn the errors of python-tuf and of the formats into ours; each has one stable slug."""
     try:
         yield
@@ -114,7 +238,7 @@ def _refusals() -> Iterator[None]:
         raise NotVerified(error.title, slug=error.slug) from None
     except tuf.DownloadHTTPError:
         raise NotVerified(DirectoryIncomplete.title, slug=DirectoryIncomplete.slug) from None
-    except (tuf.RepositoryError, tuf.DownloadError, ProtocolError, ValueError) as error:
+    except (tuf.RepositoryError, tuf.DownloadError, ProtocolError, ValueError, KeyError) as error:
         # python-tuf wraps whatever a fetcher raises; a network that fails says nothing of the directory.
         if isinstance(error.__cause__, ClientError):
             raise error.__cause__ from None
@@ -125,7 +249,7 @@ def _refusals() -> Iterator[None]:
         ) from None
 
 
-def _verified(get: Getter, root: bytes, pins: RootPins, folder: Path) -> VerifiedDirectory:
+def _published(get: Getter, root: bytes, pins: RootPins, folder: Path) -> Published:
     updater = Updater(
         str(folder),
         metadata_base_url="directory:///",
@@ -140,23 +264,23 @@ def _verified(get: Getter, root: bytes, pins: RootPins, folder: Path) -> Verifie
         bootstrap=root,
     )
     updater.refresh()
-    signed = Metadata[Targets].from_file(str(folder / "targets.json")).signed
-    newest = Metadata[Root].from_file(str(folder / "root.json")).signed
+    targets = Metadata[Targets].from_file(str(folder / "targets.json"))
+    signed = targets.signed
+    newest = Metadata[Root].from_file(str(folder / "root.json"))
     first = _target(updater, signed, DIRECTORY_TARGET, folder)
     files = {name: _target(updater, signed, name, folder) for name in sorted(target_names(first))}
     directory = parse_directory(files)
-    newest_pins = root_pins(newest)
-    if newest_pins.deployment != pins.deployment:
+    if root_pins(newest.signed).deployment != pins.deployment:
         raise NotVerified("The root is of another installation.", slug="directory-tampered")
     check_signed(
         directory,
         version=signed.version,
         expires=signed.expires,
         deployment=pins.deployment,
-        root_keys=root_keys(newest),
+        root_keys=root_keys(newest.signed),
         now=datetime.now(UTC),
     )
-    return VerifiedDirectory(directory, newest_pins)
+    return Published(directory, newest, targets, files)
 
 
 def _target(updater: Updater, signed: Targets, name: str, folder: Path) -> bytes:

@@ -10,12 +10,13 @@ import click
 
 from amana.client.errors import NotVerified, Usage
 from amana.protocol.age import WrongPassphrase
+from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import b64, canonical, check_id, parse_canonical, random_id, unb64
 from amana.protocol.sealing import Identity, Recipient, open_with_passphrase, seal_with_passphrase
 from amana.protocol.signing import SigningKey
 
-ROLES = ("officer", "reviewer", "custodian", "administrator", "auditor")
-WITH_INTAKE_KEY = frozenset({"reviewer", "custodian"})
+ROLES = ("officer", "reviewer", "custodian", "administrator", "auditor", "partner")
+WITH_INTAKE_KEY = frozenset({"reviewer", "custodian", "partner"})
 LIMIT_BYTES = 64 * 1024
 
 
@@ -39,6 +40,13 @@ class PersonKeys:
         if self.intake is None:
             raise Usage(f"The keys of an {self.role} open nothing.", slug="no-intake-key")
         return self.intake.recipient
+
+
+def intake_key_fields(keys: PersonKeys) -> dict[str, str]:
+    """Return `intake_key` and `intake_key_sig` as enrolments and the directory have them."""
+    recipient = keys.intake_recipient
+    signature = sign_intake_key(keys.signing, keys.id, recipient)
+    return {"intake_key": str(recipient), "intake_key_sig": signature}
 
 
 def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: int = 18) -> Path:

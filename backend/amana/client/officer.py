@@ -2,7 +2,8 @@
 """The officers' ceremony: a proposal is a folder carried by hand; each officer signs it on their own machine."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +11,18 @@ from typing import Any
 
 from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, TargetFile, Targets
+from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization.json import JSONSerializer
 
-from amana.client.directory import root_keys, root_pins
+from amana.client.directory import (
+    Published,
+    check_next_root,
+    read_root,
+    refusals,
+    root_keys,
+    root_pins,
+    signing_root,
+)
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
 from amana.protocol.directory import (
@@ -22,6 +31,7 @@ from amana.protocol.directory import (
     TARGETS_DAYS,
     Directory,
     DirectoryIncomplete,
+    DirectoryInvalid,
     check_signed,
     desk_target,
     fingerprint,
@@ -34,6 +44,9 @@ from amana.protocol.signing import SigningKey, public_key
 
 ROOT_DAYS = 365
 LIMIT_BYTES = 2**20
+CURRENT_ROOT = "current-root.json"
+OFFICERS_SIGN = (Root.type, Targets.type)
+SERVER_SIGNS = (Snapshot.type, Timestamp.type)
 _JSON = JSONSerializer(compact=False)
 
 
@@ -47,13 +60,46 @@ def tuf_signer(key: SigningKey) -> CryptoSigner:
     return CryptoSigner(key.private, tuf_key(key.public))
 
 
+@dataclass(frozen=True)
+class Signatures:
+    """How many officers signed something, and how many must."""
+
+    what: str
+    valid: int
+    needed: int
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.needed - self.valid)
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.valid} of {self.needed} signatures"
+
+
+def _count(what: str, root: Metadata[Root], signed: Metadata[Any]) -> Signatures:
+    result = root.signed.get_verification_result(
+        signed.signed.type, signed.signed_bytes, signed.signatures
+    )
+    return Signatures(what, len(result.signed), result.threshold)
+
+
 @dataclass
 class Proposal:
-    """A version of the directory on its way to enough signatures; `root` is there when it is new."""
+    """A version of the directory on its way to enough signatures.
+
+    `root` is there when it is new, `current_root` when another was published before: it tells who must
+    sign, and is worth no more than the folder it travels in. Server and clients judge by their own.
+    """
 
     targets: Metadata[Targets]
     files: dict[str, bytes]
     root: Metadata[Root] | None
+    current_root: Metadata[Root] | None = None
+
+    @property
+    def governing_root(self) -> Metadata[Root] | None:
+        """The root under which this version will be judged, where it is known."""
+        return self.root or self.current_root
 
     def save(self, folder: Path) -> None:
         """Write the proposal into a folder."""
@@ -61,6 +107,8 @@ class Proposal:
         contents["targets.json"] = self.targets.to_bytes(_JSON)
         if self.root is not None:
             contents["root.json"] = self.root.to_bytes(_JSON)
+        if self.current_root is not None:
+            contents[CURRENT_ROOT] = self.current_root.to_bytes(_JSON)
         try:
             for name, content in contents.items():
                 path = folder / name
@@ -70,13 +118,14 @@ class Proposal:
             raise Usage("The folder of the proposal cannot be written.") from None
 
     @classmethod
-    def load(cls, folder: Path) -> "Proposal":
+    def load(cls, folder: Path, *, expired_too: bool = False) -> "Proposal":
         """Read a proposal and check that its parts belong together."""
         try:
             targets = Metadata[Targets].from_bytes(_read(folder / "targets.json"))
-            root = None
-            if (folder / "root.json").exists():
-                root = Metadata[Root].from_bytes(_read(folder / "root.json"))
+            root, current_root = (
+                Metadata[Root].from_bytes(_read(path)) if path.exists() else None
+                for path in (folder / "root.json", folder / CURRENT_ROOT)
+            )
             names = target_names(_read(folder / "targets" / DIRECTORY_TARGET))
             files = {name: _read(folder / "targets" / name) for name in sorted(names)}
             for name, info in targets.signed.targets.items():
@@ -85,15 +134,19 @@ class Proposal:
             raise NotVerified(error.title, slug=error.slug) from None
         except (RepositoryError, ValueError, KeyError, AttributeError):
             raise NotVerified("The proposal is damaged.", slug="proposal-invalid") from None
-        proposal = cls(targets, files, root)
-        proposal.check(datetime.now(UTC))
+        proposal = cls(targets, files, root, current_root)
+        now = datetime.now(UTC)
+        if expired_too:
+            now = min(now, targets.signed.expires - timedelta(seconds=1))
+        proposal.check(now)
         return proposal
 
     def check(self, now: datetime) -> Directory:
         """Return the directory if its parts agree; what server and clients would refuse is refused here first."""
         signed = self.targets.signed
-        root = None if self.root is None else self.root.signed
+        root = self.governing_root.signed if self.governing_root else None
         try:
+            self._check_roots()
             if set(signed.targets) != set(self.files):
                 raise DirectoryIncomplete
             directory = parse_directory(self.files)
@@ -108,6 +161,30 @@ class Proposal:
         except ProtocolError as error:
             raise NotVerified(error.title, slug=error.slug) from None
         return directory
+
+    def _check_roots(self) -> None:
+        """Check that the current root is whole and a new one follows it, whatever signatures that has by now."""
+        if self.current_root is None:
+            return
+        read_root(self.current_root.to_bytes())
+        if self.root is None:
+            return
+        new, old = self.root.signed, self.current_root.signed
+        if new.type != Root.type or new.version != old.version + 1:
+            raise NotVerified("The new root is not the next one.", slug="proposal-invalid")
+        if root_pins(new).deployment != root_pins(old).deployment:
+            raise DirectoryInvalid(title="The new root is of another installation.")
+
+    def signatures(self) -> list[Signatures]:
+        """Count whose valid signatures are there; empty when no root travels with the proposal."""
+        counted = []
+        if self.governing_root is not None:
+            counted.append(_count("directory", self.governing_root, self.targets))
+        if self.root is not None:
+            counted.append(_count("root", self.root, self.root))
+            if self.current_root is not None:
+                counted.append(_count("root, by the officers before", self.current_root, self.root))
+        return counted
 
     def bundle(self) -> dict[str, Any]:
         """Return what `POST /v1/directory` takes."""
@@ -131,27 +208,46 @@ class Proposal:
             drawn = f"{desk.draw} drawn, and leads" if desk.draw else "all read"
             lines.append(f"desk {desk.id}: {drawn}")
             lines += [_reader_line(one) for one in self._listed(desk_target(desk.id), "readers")]
-        for one in self._listed(PEOPLE_TARGET, "people"):
-            lines.append(
-                f"  {', '.join(one['roles'])} {one['id']}, signing key {one['signing_key']}"
-            )
         custodians = directory.document["custodians"]
+        holders = [*custodians["members"], *directory.document["partners"]]
+        for one in self._listed(PEOPLE_TARGET, "people"):
+            shown = fingerprint(public_part(one, holders))
+            lines.append(
+                f"  {', '.join(one['roles'])} {one['id']},"
+                f" signing key {one['signing_key']}, fingerprint {shown}"
+            )
         members = len(custodians["members"])
         lines.append(f"custodians: {custodians['k']} of {members} open what is kept apart")
+        for one in directory.document["partners"]:
+            lines.append(f"partner {one['id']}: {', '.join(one['purposes']) or 'no purpose'}")
         lines += [f"consent text {one.id}: {one.sha256}" for one in directory.consent_texts]
         # Whatever a proposal holds, it must not steer the terminal of the one who reads it.
-        return ["".join(filter(str.isprintable, line)) for line in lines]
+        return [printable(line) for line in lines]
 
     def _listed(self, target: str, part: str) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = parse_canonical(self.files[target], limit=LIMIT_BYTES)[part]
         return listed
 
 
+def printable(text: str) -> str:
+    """Return text without what would steer a terminal."""
+    return "".join(filter(str.isprintable, text))
+
+
+def public_part(one: Mapping[str, Any], holders: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return what the fingerprint of one of `people` speaks for; `holders` are custodians and partners."""
+    public = {"id": one["id"], "signing_key": one["signing_key"]}
+    for holder in holders:
+        if holder["id"] == one["id"]:
+            public |= {name: holder[name] for name in ("intake_key", "intake_key_sig")}
+    return public
+
+
 def _root_lines(root: Root) -> list[str]:
     pinned = root_pins(root)
     lines = [f"root of {pinned.deployment}, version {root.version}, until {root.expires:%Y-%m-%d}"]
     for name, role in root.roles.items():
-        who = "officers" if name in {Root.type, Targets.type} else "server keys"
+        who = "officers" if name in OFFICERS_SIGN else "server keys"
         lines.append(f"  {name}: {role.threshold} of {len(role.keyids)} {who}")
     lines += [f"  key {b64(bytes.fromhex(k.keyval['public']))}" for k in root.keys.values()]
     return [*lines, f"  custody log {pinned.custody_log_key}"]
@@ -183,14 +279,69 @@ def new_root(
         consistent_snapshot=True,
         unrecognized_fields={"x-amana": dict(pins)},
     )
-    for public in officers:
-        root.add_key(tuf_key(public), "root")
-        root.add_key(tuf_key(public), "targets")
-    for role in ("snapshot", "timestamp"):
+    for role in SERVER_SIGNS:
         root.add_key(tuf_key(online), role)
+    for public in officers:
+        _add_officer(root, public)
     root.roles["root"].threshold = root_threshold
     root.roles["targets"].threshold = targets_threshold
     return Metadata(root)
+
+
+def rotate_root(
+    current: Root,
+    *,
+    add: Iterable[str] = (),
+    drop: Iterable[str] = (),
+    root_threshold: int | None = None,
+    targets_threshold: int | None = None,
+    online: Mapping[str, Any] | None = None,
+    now: datetime,
+) -> Metadata[Root]:
+    """Return the unsigned root after `current`: officers added and dropped by public key (Base64), thresholds, a new expiry.
+
+    Enough officers of both roots must sign it, so officers whose keys are lost can be dropped as long
+    as the others reach the threshold. `online` are new keys of the server, as `online_keys` gives them.
+    """
+    root = deepcopy(current)
+    root.version += 1
+    root.expires = _day(now, ROOT_DAYS)
+    if online is not None:
+        _replace_server_keys(root, online)
+    for public in drop:
+        keyid = tuf_key(public).keyid
+        if not all(keyid in root.roles[role].keyids for role in OFFICERS_SIGN):
+            raise Usage("The root names no officer with this key.", slug="not-an-officer")
+        for role in OFFICERS_SIGN:
+            root.revoke_key(keyid, role)
+    for public in add:
+        _add_officer(root, public)
+    for role, threshold in zip(OFFICERS_SIGN, (root_threshold, targets_threshold), strict=True):
+        root.roles[role].threshold = threshold or root.roles[role].threshold
+        if root.roles[role].threshold > len(root.roles[role].keyids):
+            raise Usage("A threshold does not fit the number of officers.", slug="bad-threshold")
+    return Metadata(root)
+
+
+def _replace_server_keys(root: Root, keys: Mapping[str, Any]) -> None:
+    for role in SERVER_SIGNS:
+        for keyid in list(root.roles[role].keyids):
+            root.revoke_key(keyid, role)
+        root.add_key(tuf_key(keys["online"]), role)
+    pinned = root.unrecognized_fields["x-amana"]
+    logs = pins(pinned["deployment"], keys)
+    root.unrecognized_fields["x-amana"] = {
+        **pinned,
+        **{name: logs[name] for name in ("directory_log", "custody_log")},
+    }
+
+
+def _add_officer(root: Root, public: str) -> None:
+    """Name an officer; a key that has a part in the root already must not get a second one."""
+    if public in root_keys(root):
+        raise Usage("The root names this key already.", slug="key-known")
+    for role in OFFICERS_SIGN:
+        root.add_key(tuf_key(public), role)
 
 
 def propose(
@@ -200,6 +351,7 @@ def propose(
     now: datetime,
     days: int = TARGETS_DAYS,
     root: Metadata[Root] | None = None,
+    current_root: Metadata[Root] | None = None,
 ) -> Proposal:
     """Return an unsigned version of the directory from its description.
 
@@ -223,28 +375,66 @@ def propose(
         parse_directory(files)
     except ProtocolError as error:
         raise Usage(error.title, slug=error.slug) from None
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise Usage(
             "The description of the directory lacks a part.", slug="directory-invalid"
         ) from None
     targets = Targets(version=version, expires=_day(now, days))
     for name, content in files.items():
         targets.targets[name] = TargetFile.from_data(name, content, ["sha256"])
-    return Proposal(Metadata(targets), files, root)
+    return Proposal(Metadata(targets), files, root, current_root)
+
+
+def read_published(folder: Path, root: bytes) -> Published:
+    """Return a version from the folder in which enough officers signed it; it may have expired since.
+
+    `root` is the trusted root, or at most two before the one that signed.
+    """
+    proposal = Proposal.load(folder, expired_too=True)
+    with refusals():
+        pins = read_root(root)
+        chain = [Metadata[Root].from_bytes(root)]
+        for following in (proposal.current_root, proposal.root):
+            if following is not None and following.signed.version > chain[-1].signed.version:
+                check_next_root(chain[-1].signed, following)
+                chain.append(following)
+        signing_root(chain[::-1], proposal.targets)
+    directory = parse_directory(proposal.files)
+    if directory.deployment != pins.deployment:
+        raise NotVerified("The directory is of another installation.", slug="directory-tampered")
+    return Published(directory, chain[-1], proposal.targets, proposal.files)
+
+
+def describe(files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Return the description from which `propose` makes these targets again, with another version."""
+    description: dict[str, Any] = parse_canonical(files[DIRECTORY_TARGET], limit=LIMIT_BYTES)
+    for desk in description["desks"]:
+        listed = parse_canonical(files[desk_target(desk["id"])], limit=LIMIT_BYTES)
+        desk["readers"] = listed["readers"]
+    description["people"] = parse_canonical(files[PEOPLE_TARGET], limit=LIMIT_BYTES)["people"]
+    return without(description, "v", "version")
+
+
+def without(fields: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def sign(proposal: Proposal, keys: PersonKeys) -> list[str]:
     """Add one officer's signatures; signing twice counts once. Returns what was signed."""
     signer = tuf_signer(keys.signing)
-    if proposal.root is not None:
-        officers = proposal.root.signed.roles[Targets.type].keyids
-        if signer.public_key.keyid not in officers:
-            raise Usage("The root does not name this key as an officer's.", slug="not-an-officer")
-    proposal.targets.sign(signer, append=True)
-    signed = ["directory"]
-    if proposal.root is not None:
+    roots = [one.signed for one in (proposal.root, proposal.current_root) if one is not None]
+    signed = []
+    if not roots or signer.public_key.keyid in roots[0].roles[Targets.type].keyids:
+        proposal.targets.sign(signer, append=True)
+        signed.append("directory")
+    # An officer who goes signs the root that names them no more, and nothing else.
+    if proposal.root is not None and any(
+        signer.public_key.keyid in one.roles[Root.type].keyids for one in roots
+    ):
         proposal.root.sign(signer, append=True)
         signed.append("root")
+    if not signed:
+        raise Usage("The root does not name this key as an officer's.", slug="not-an-officer")
     return signed
 
 

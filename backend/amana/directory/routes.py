@@ -2,8 +2,8 @@
 """Serve the directory to everyone, and take new versions from whoever brings the officers' signatures."""
 
 from flask import Response, request
-from flask_smorest import Blueprint
 
+from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services

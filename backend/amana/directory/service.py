@@ -75,7 +75,9 @@ def publish(
     if not all(_METADATA.fullmatch(name) for name in metadata):
         raise DirectoryRefused
     try:
-        root, roots = _roots(session, metadata, trusted_root, now)
+        root, roots = _roots(session, metadata, trusted_root)
+        if root.is_expired(now):
+            raise RootExpired
         signed, name, content = _targets(metadata)
         root.verify_delegate(Targets.type, signed.signed_bytes, signed.signatures)
         directory = _check_content(signed.signed, targets, root, now)
@@ -113,7 +115,7 @@ def publish(
 
 
 def _roots(
-    session: Session, metadata: Mapping[str, bytes], trusted_root: bytes, now: datetime
+    session: Session, metadata: Mapping[str, bytes], trusted_root: bytes
 ) -> tuple[Root, dict[str, bytes]]:
     """Follow the chain of roots from the configured one; each is signed by the one before and by itself."""
     current = _parsed(Root, trusted_root)
@@ -134,8 +136,6 @@ def _roots(
         roots[name] = content
         if root_pins(current.signed).deployment != deployment:
             raise DirectoryRefused("The root is of another installation.")
-    if current.signed.is_expired(now):
-        raise RootExpired
     return current.signed, roots
 
 
@@ -248,6 +248,16 @@ def file(session: Session, name: str) -> bytes:
 def latest_version(session: Session) -> int | None:
     """Return the number of the newest version."""
     return session.scalar(sa.select(sa.func.max(DirectoryVersion.version)))
+
+
+def newest_signed(session: Session, trusted_root: bytes) -> tuple[Root, Targets] | None:
+    """Return the root in force and the officers' newest list, for their expiry; None before the first version."""
+    version = latest_version(session)
+    content = _content(session, f"{version}.targets.json")
+    if content is None:
+        return None
+    root, _ = _roots(session, {}, trusted_root)
+    return root, Metadata[Targets].from_bytes(content).signed
 
 
 def current(session: Session, cache: dict[str, Any]) -> Directory:

@@ -5,8 +5,8 @@ import json
 from typing import Any, cast
 
 from flask import Response, current_app, request
-from flask_smorest import Blueprint
 
+from amana.api.blueprints import Blueprint
 from amana.api.body import Body
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE as PROBLEM

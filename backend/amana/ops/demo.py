@@ -6,10 +6,9 @@ from typing import Any
 
 from amana.api.services import Services
 from amana.client.errors import Usage
-from amana.client.keyfile import PersonKeys, write_key
+from amana.client.keyfile import PersonKeys, intake_key_fields, write_key
 from amana.client.officer import Proposal, new_root, online_keys, pins, propose, sign
 from amana.directory import service as directory
-from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import sha256_hex
 
 DEPLOYMENT = "amana-demo"
@@ -44,7 +43,9 @@ def _make(services: Services, out: Path) -> None:
         "officers": [PersonKeys.generate("officer") for _ in range(3)],
         "reviewers": [PersonKeys.generate("reviewer") for _ in range(4)],
         "custodians": [PersonKeys.generate("custodian") for _ in range(3)],
-        "administrators": [PersonKeys.generate("administrator")],
+        # Reinstating somebody takes two administrators.
+        "administrators": [PersonKeys.generate("administrator") for _ in range(2)],
+        "auditors": [PersonKeys.generate("auditor")],
     }
     keys = online_keys(
         services.secrets.online, services.secrets.directory_log, services.secrets.custody_log
@@ -99,10 +100,7 @@ def _description(people: dict[str, list[PersonKeys]]) -> dict[str, Any]:
         ],
         "custodians": {
             "k": 2,
-            "members": [
-                {"id": one.id, "intake_key": str(one.intake_recipient)}
-                for one in people["custodians"]
-            ],
+            "members": [{"id": one.id, **intake_key_fields(one)} for one in people["custodians"]],
         },
         "partners": [],
         "consent_texts": [
@@ -117,7 +115,7 @@ def _description(people: dict[str, list[PersonKeys]]) -> dict[str, Any]:
         "drop_bits": 0,
         "people": [
             {"id": one.id, "roles": [one.role], "signing_key": one.signing.public}
-            for group in ("administrators", "custodians")
+            for group in ("administrators", "auditors", "custodians")
             for one in people[group]
         ],
     }
@@ -138,12 +136,10 @@ def _desk(
 
 
 def _reader(keys: PersonKeys, *, lead: bool) -> dict[str, Any]:
-    intake_key = keys.intake_recipient
     return {
         "id": keys.id,
         "roles": ["lead", "reviewer"] if lead else ["reviewer"],
         "signing_key": keys.signing.public,
-        "intake_key": str(intake_key),
-        "intake_key_sig": sign_intake_key(keys.signing, keys.id, intake_key),
+        **intake_key_fields(keys),
         "takes": ["minor", "sexual_violence"] if lead else [],
     }

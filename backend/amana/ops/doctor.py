@@ -4,11 +4,17 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy.exc import SQLAlchemyError
+from tuf.api.exceptions import RepositoryError
 
 from amana.api.secrets import SecretsUnusable, load_secrets
+from amana.client.directory import expiry_warnings
 from amana.config import Config
+from amana.directory.service import newest_signed
+from amana.errors import Refusal
+from amana.protocol.errors import ProtocolError
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
@@ -19,6 +25,10 @@ class Fault(Exception):
     """What a check found wrong, in a sentence for the operator."""
 
 
+class Warned(Exception):
+    """What works today and will not for long."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was looked at."""
@@ -26,6 +36,8 @@ class Check:
     name: str
     ok: bool
     detail: str
+    warning: bool = False
+    """Nothing is wrong yet, but it will be unless somebody acts."""
 
 
 def examine(config: Config) -> list[Check]:
@@ -37,11 +49,14 @@ def examine(config: Config) -> list[Check]:
         "database": _database,
         "objects": _objects,
         "trust root": _root,
+        "directory": _directory,
     }
     found = []
     for name, check in checks.items():
         try:
             found.append(Check(name, True, check(config)))
+        except Warned as warned:
+            found.append(Check(name, True, str(warned), warning=True))
         except Fault as fault:
             found.append(Check(name, False, str(fault)))
     return found
@@ -97,3 +112,28 @@ def _root(config: Config) -> str:
             "There is no trust root yet; the officers' ceremony makes it (docs/operating.md)."
         )
     return "present"
+
+
+def _directory(config: Config) -> str:
+    if not config.root.is_file() or not config.data.is_dir():
+        raise Fault("There is no directory yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            newest = newest_signed(session, config.root.read_bytes())
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    except (RepositoryError, ProtocolError, Refusal, ValueError, KeyError):
+        raise Fault("The published directory does not follow from the trust root.") from None
+    finally:
+        database.dispose()
+    if newest is None:
+        raise Fault("The officers have not published a directory yet.")
+    root, targets = newest
+    now = datetime.now(UTC)
+    warnings = " ".join(expiry_warnings(root, targets, now))
+    if min(root.expires, targets.expires) <= now:
+        raise Fault(warnings)
+    if warnings:
+        raise Warned(warnings)
+    return f"version {targets.version}, valid until {targets.expires:%Y-%m-%d}"

@@ -2,8 +2,8 @@
 """Whether the process lives, and whether it can do its work; tells nothing else."""
 
 import marshmallow as ma
-from flask_smorest import Blueprint
 
+from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services

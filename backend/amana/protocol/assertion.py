@@ -15,9 +15,9 @@ CLOCK_SKEW_SECONDS = 30
 
 
 def sign_assertion(
-    key: SigningKey, person: str, deployment: str, now: datetime, seconds: int = 60
+    key: SigningKey, person: str, deployment: str, now: datetime, *, jkt: str, seconds: int = 60
 ) -> str:
-    """Return an assertion for one sign-in."""
+    """Return an assertion for one sign-in, whose token works only with the DPoP key of thumbprint `jkt`."""
     issued = int(now.timestamp())
     claims = {
         "iss": person,
@@ -26,5 +26,7 @@ def sign_assertion(
         "iat": issued,
         "exp": issued + seconds,
         "jti": random_id(),
+        # RFC 7800 §3.1, RFC 9449 §6.1: whoever steals the assertion cannot bind it to their own key.
+        "cnf": {"jkt": jkt},
     }
     return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers={"typ": TYPE})

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import marshmallow as ma
 
 from amana.protocol import schema
+from amana.protocol.codename import WORD_BITS, word_list
 from amana.protocol.encoding import canonical, parse_canonical, sha256_hex, tagged_sha256
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import DESK, FLAGS, LANGUAGE, RESTRICTING_FLAGS
@@ -18,11 +19,12 @@ from amana.protocol.signing import SigningKey, public_key, verify
 LIMIT_BYTES = 512 * 1024
 MAX_READERS = 16
 TARGETS_DAYS = 45
+FINGERPRINT_WORDS = 11
 INTAKE_KEY_TAG = "amana-intake-key-sig-v1"
 DIRECTORY_TARGET = "directory.json"
 PEOPLE_TARGET = "people.json"
 READER_ROLES = frozenset({"reviewer", "lead"})
-OTHER_ROLES = frozenset({"administrator", "auditor", "custodian"})
+OTHER_ROLES = frozenset({"administrator", "auditor", "custodian", "partner"})
 
 
 class DirectoryInvalid(ProtocolError):
@@ -111,6 +113,7 @@ class _Desk(_Extensible):
 class _Custodian(_Extensible):
     id = schema.identifier()
     intake_key = schema.pattern(_RECIPIENT)
+    intake_key_sig = schema.base64_of(64)
 
 
 class _Custodians(_Extensible):
@@ -119,8 +122,9 @@ class _Custodians(_Extensible):
 
 
 class _Partner(_Extensible):
-    id = schema.pattern(DESK)
-    recipient = schema.pattern(_RECIPIENT)
+    id = schema.identifier()
+    intake_key = schema.pattern(_RECIPIENT)
+    intake_key_sig = schema.base64_of(64)
     purposes = ma.fields.List(schema.text(64), required=True, validate=ma.validate.Length(max=64))
 
 
@@ -307,10 +311,21 @@ def sign_intake_key(signing: SigningKey, person: str, intake_key: Recipient) -> 
     return signing.sign(INTAKE_KEY_TAG, canonical({"id": person, "intake_key": str(intake_key)}))
 
 
+def verify_intake_key(signing_key: str, fields: Mapping[str, Any]) -> Recipient:
+    """Return the intake key of `{id, intake_key, intake_key_sig}` if its owner, with `signing_key`, signed it."""
+    intake_key = Recipient.parse(fields["intake_key"])
+    signed = canonical({"id": fields["id"], "intake_key": fields["intake_key"]})
+    verify(signing_key, INTAKE_KEY_TAG, signed, fields["intake_key_sig"])
+    return intake_key
+
+
 def fingerprint(public: Mapping[str, str]) -> str:
-    """Return 128 bits of the hash of a person's id and public keys, in 8 groups of 4 digits, to be read aloud."""
-    digits = tagged_sha256("amana-fingerprint-v1", canonical(dict(public)))[:16].hex()
-    return " ".join(digits[k : k + 4] for k in range(0, 32, 4))
+    """Return 132 bits of the hash of a person's id and public keys as 11 words, to be read aloud (docs/protocol.md §9.1)."""
+    digest = tagged_sha256("amana-fingerprint-v1", canonical(dict(public)))
+    words = word_list("en")
+    bits = int.from_bytes(digest, "big") >> 256 - WORD_BITS * FINGERPRINT_WORDS
+    shifts = range(WORD_BITS * (FINGERPRINT_WORDS - 1), -1, -WORD_BITS)
+    return " ".join(words[bits >> shift & len(words) - 1] for shift in shifts)
 
 
 def desk_target(desk: str) -> str:
@@ -345,6 +360,7 @@ def parse_directory(targets: Mapping[str, bytes]) -> Directory:
         listed[desk.id] = tuple(_reader(one) for one in document["readers"])
         _check_desk(desk, listed[desk.id])
     _check_custodians(fields["custodians"], members)
+    _check_holders("partner", fields["partners"], members)
     return Directory(
         deployment=fields["deployment"],
         version=fields["version"],
@@ -412,14 +428,11 @@ def _desk(fields: Mapping[str, Any]) -> Desk:
 
 
 def _reader(fields: Mapping[str, Any]) -> Reader:
-    intake_key = Recipient.parse(fields["intake_key"])
-    signed = canonical({"id": fields["id"], "intake_key": fields["intake_key"]})
-    verify(fields["signing_key"], INTAKE_KEY_TAG, signed, fields["intake_key_sig"])
     return Reader(
         id=fields["id"],
         roles=frozenset(fields["roles"]),
         signing_key=fields["signing_key"],
-        intake_key=intake_key,
+        intake_key=verify_intake_key(fields["signing_key"], fields),
         takes=frozenset(fields["takes"]),
     )
 
@@ -432,16 +445,23 @@ def _check_desk(desk: Desk, listed: tuple[Reader, ...]) -> None:
 
 
 def _check_custodians(fields: Mapping[str, Any], members: "_Members") -> None:
-    ids = [one["id"] for one in fields["members"]]
-    _all_differ(ids, "A custodian is listed twice.")
-    _demand(min(1, len(ids)) <= fields["k"] <= len(ids), "So many custodians cannot come together.")
-    for one in fields["members"]:
+    count = len(fields["members"])
+    _demand(min(1, count) <= fields["k"] <= count, "So many custodians cannot come together.")
+    _check_holders("custodian", fields["members"], members)
+
+
+def _check_holders(role: str, listed: list[Mapping[str, Any]], members: "_Members") -> None:
+    """Check those who hold an intake key for another purpose than reading: custodians and partners."""
+    _all_differ((one["id"] for one in listed), f"A {role} is listed twice.")
+    for one in listed:
         person = members.people.get(one["id"])
-        known = person is not None and "custodian" in person.roles
-        _demand(known, "A custodian does not stand among the people with that role.")
-        Recipient.parse(one["intake_key"])
-        # What opens shares must not open testimonies, so a reader's intake key is another key.
-        members.own(one["intake_key"], one["id"], "share")
+        if person is None or role not in person.roles:
+            raise DirectoryInvalid(
+                title=f"A {role} does not stand among the people with that role."
+            )
+        verify_intake_key(person.signing_key, one)
+        # What opens shares, or what partners get, must not open testimonies: each is another key.
+        members.own(one["intake_key"], one["id"], role)
 
 
 def _consent_texts(listed: list[Mapping[str, Any]]) -> tuple[ConsentText, ...]:

@@ -53,6 +53,28 @@ def parse_canonical(data: bytes, *, limit: int) -> Any:
     return value
 
 
+def parse_strict(data: bytes) -> Any:
+    """Parse JSON in any spelling, UTF-8; refuses doubled names, floats, wide integers and deep nesting."""
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            parse_float=_refuse,
+            parse_constant=_refuse,
+            object_pairs_hook=_without_doubles,
+        )
+    except (UnicodeDecodeError, ValueError, RecursionError):
+        raise NotCanonical from None
+    _check(value, MAX_DEPTH)
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise NotCanonical
+    return fields
+
+
 def _refuse(_text: str) -> NoReturn:
     raise NotCanonical
 

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask import Response, request
-from flask_smorest import Blueprint
 
-from amana.access.doors import actor, staff_must_sign_in
+from amana.access.doors import actor, directory_now, staff_must_sign_in
+from amana.access.routes import DPOP_HEADER
+from amana.api.blueprints import Blueprint
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
-from amana.directory import service as directory
-from amana.errors import NotFound
-from amana.protocol.action import parse_action
 from amana.protocol.encoding import b64, sha256_hex
 from amana.review import service
 from amana.review.ranges import RangeNotSatisfiable, parse_range
@@ -29,7 +27,7 @@ def problems(*statuses: int) -> Any:
     def decorate(view: Any) -> Any:
         for status in reversed((401, *statuses)):
             view = cases.alt_response(status, schema=Problem, content_type=MEDIA_TYPE)(view)
-        return cases.doc(security=[{"bearer": []}])(view)
+        return cases.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])(view)
 
     return decorate
 
@@ -86,13 +84,10 @@ def describe(case: str) -> dict[str, Any]:
 def open_case(fields: dict[str, Any], case: str) -> dict[str, Any]:
     """Open a case with a signed action; this is recorded."""
     given = services()
-    action = parse_action(fields["action"])
     with given.database.transaction() as session:
-        try:
-            signed_under = directory.at(session, action.directory, given.caches)
-        except NotFound:
-            raise service.ActionRefused from None
-        until = service.open_case(session, actor(), case, action, signed_under, given.clock())
+        action, until = service.open_case(
+            session, actor(), case, fields["action"], directory_now(), given.clock()
+        )
     return {"opening": action.nonce, "valid_until": until}
 
 

@@ -8,40 +8,28 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from amana.access.actions import accept
 from amana.access.models import SignedAction
 from amana.access.roles import Actor, Permission
 from amana.access.service import require
-from amana.custody import service as custody
 from amana.errors import Conflict, NotAllowed, NotFound, Refusal, Unprocessable
 from amana.intake.models import Grant, State, Testimony, UploadedObject
-from amana.protocol.action import Action, body_sha256
+from amana.protocol.action import Action
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import canonical, check_id, parse_day, sha256_hex
-from amana.protocol.errors import BadSignature, ProtocolError
+from amana.protocol.encoding import check_id, parse_day, sha256_hex
+from amana.protocol.errors import ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
 from amana.review.workflow import after
 
 OPENING_HOURS = 12
-ACTION_SKEW = timedelta(minutes=5)
 PAGE_LIMIT = 100
 
 
 class OpeningNeeded(NotAllowed):
     slug = "opening-needed"
     title = "Sign an opening of this case first; one works for twelve hours."
-
-
-class ActionReplayed(Conflict):
-    slug = "action-replayed"
-    title = "This action was used before."
-
-
-class ActionRefused(Unprocessable):
-    slug = "action-refused"
-    title = "The action was not signed by you, for this, here and now."
 
 
 class CursorInvalid(Unprocessable):
@@ -102,7 +90,7 @@ def queue(
     if state is not None:
         query = query.where(Testimony.state == state)
     if cursor is not None:
-        day, case = _parse_cursor(cursor)
+        day, case = parse_cursor(cursor)
         query = query.where(
             sa.or_(Grant.received_on < day, sa.and_(Grant.received_on == day, Grant.case < case))
         )
@@ -120,15 +108,17 @@ def queue(
         for row in session.execute(query)
     ]
     page = rows[: min(limit, PAGE_LIMIT)]
-    return page, _cursor(page[-1]) if len(rows) > len(page) else None
+    return page, cursor_at(page[-1].received_on, page[-1].case) if len(rows) > len(page) else None
 
 
-def _cursor(last: Listed) -> str:
-    text = f"{last.received_on.isoformat()}.{last.case}"
+def cursor_at(day: date, case: str) -> str:
+    """Return the cursor after a row of a list that is ordered by day and case."""
+    text = f"{day.isoformat()}.{case}"
     return base64.urlsafe_b64encode(text.encode("ascii")).decode("ascii").rstrip("=")
 
 
-def _parse_cursor(cursor: str) -> tuple[date, str]:
+def parse_cursor(cursor: str) -> tuple[date, str]:
+    """Return day and case of the last row of the page before."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         day, _, case = (
@@ -167,59 +157,21 @@ def open_case(
     session: Session,
     actor: Actor,
     case: str,
-    action: Action,
-    signed_under: Directory,
+    document: object,
+    directory: Directory,
     now: datetime,
-) -> datetime:
-    """Accept a signed opening and return until when it works; the reading counts, so it is recorded."""
+) -> tuple[Action, datetime]:
+    """Accept a signed opening and return it, and until when it works; the reading counts, so it is recorded."""
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case, lock=True)
-    _check_action(action, actor, case, signed_under, now)
-    state = after(testimony.state, action.action)
+    state = after(testimony.state, "open")
     if state is None:
         raise Conflict("A case in this state is not opened.", slug="state-forbids")
-    document = canonical(action.document)
-    try:
-        session.execute(
-            sa.insert(SignedAction).values(
-                nonce=action.nonce,
-                action=action.action,
-                case=case,
-                actor=actor.id,
-                document=document,
-                accepted_at=now,
-            )
-        )
-    except IntegrityError:
-        raise ActionReplayed from None
-    testimony.state = State(state)
-    custody.record(session, {"v": 1, "kind": "action", "case": case, "action": action.document})
-    return now + timedelta(hours=OPENING_HOURS)
-
-
-def _check_action(
-    action: Action, actor: Actor, case: str, signed_under: Directory, now: datetime
-) -> None:
-    """Check that this person signed this act, for this case, under a directory that has the key they have now.
-
-    A key that was replaced would still verify under the version that listed it, so that is not enough.
-    """
-    fits = (
-        action.action == "open"
-        and action.actor == actor.id
-        and action.case == case
-        and action.deployment == signed_under.deployment
-        and action.directory == signed_under.version
-        and action.body_sha256 == body_sha256({})
-        and abs(now - action.made_at) <= ACTION_SKEW
+    action = accept(
+        session, document, actor=actor, directory=directory, kind="open", case=case, now=now
     )
-    signer = signed_under.person(actor.id)
-    if not fits or signer is None or signer.signing_key != actor.signing_key:
-        raise ActionRefused
-    try:
-        action.verify(signer.signing_key)
-    except BadSignature:
-        raise ActionRefused from None
+    testimony.state = State(state)
+    return action, now + timedelta(hours=OPENING_HOURS)
 
 
 def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimony:

@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Who could open what on a day, and who did. It tells of cases by their ids alone, and opens none."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from amana.access.models import Person, SignedAction, Suspension
+from amana.access.roles import Actor, Permission
+from amana.access.service import require
+from amana.directory import service as directories
+from amana.directory.models import DirectoryVersion
+from amana.errors import NotFound
+from amana.intake.models import Grant, State, Testimony
+from amana.protocol.directory import Directory
+from amana.review.service import cursor_at, parse_cursor
+
+PAGE = 100
+NEWEST = 1000
+
+
+@dataclass(frozen=True)
+class OfPerson:
+    """What a person's keys could open on a day, and how many cases they had opened by then."""
+
+    id: str
+    listed: bool
+    suspended: bool
+    could_open: int
+    opened: int
+
+
+def of_day(session: Session, actor: Actor, day: date, cache: dict[str, Any]) -> list[OfPerson]:
+    """Return everybody who held a grant or opened a case until the end of a day."""
+    require(actor, Permission.SEE_RECORD)
+    held = _counts(
+        session.execute(
+            sa.select(Grant.reader, sa.func.count())
+            .where(Grant.received_on <= day)
+            .group_by(Grant.reader)
+        )
+    )
+    opened = _counts(
+        session.execute(
+            sa.select(SignedAction.actor, sa.func.count(SignedAction.case.distinct()))
+            .where(SignedAction.action == "open", SignedAction.accepted_at < _end(day))
+            .group_by(SignedAction.actor)
+        )
+    )
+    directory = _directory_of(session, day, cache)
+    suspended = set(
+        session.scalars(
+            sa.select(Suspension.person).where(
+                Suspension.suspended_at < _end(day),
+                sa.or_(Suspension.lifted_at.is_(None), Suspension.lifted_at >= _end(day)),
+            )
+        )
+    )
+    return [
+        OfPerson(
+            id=person,
+            listed=directory is not None and directory.person(person) is not None,
+            suspended=person in suspended,
+            could_open=held.get(person, 0),
+            opened=opened.get(person, 0),
+        )
+        for person in sorted({*held, *opened})
+    ]
+
+
+def _counts(rows: Iterable[Any]) -> dict[str, int]:
+    return {row[0]: row[1] for row in rows}
+
+
+def _end(day: date) -> datetime:
+    return datetime.combine(day + timedelta(days=1), time(), UTC)
+
+
+def _directory_of(session: Session, day: date, cache: dict[str, Any]) -> Directory | None:
+    """Return the newest version that was there at the end of a day."""
+    newest = sa.select(sa.func.max(DirectoryVersion.version))
+    version = session.scalar(newest.where(DirectoryVersion.published_on <= day))
+    return None if version is None else directories.at(session, version, cache)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A case that a person's key could open."""
+
+    case: str
+    desk: str
+    received_on: date
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A case that a person opened, and when last."""
+
+    case: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True)
+class Acted:
+    """An action that a person signed."""
+
+    action: str
+    case: str | None
+    made_at: datetime
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one person could open and did until the end of a day; `opened` and `actions` are the newest thousand."""
+
+    could_open: Sequence[Held]
+    opened: Sequence[Opened]
+    actions: Sequence[Acted]
+    next: str | None
+
+
+def of_person(session: Session, actor: Actor, person: str, day: date, cursor: str | None) -> Record:
+    """Return a page of what a person could open, the oldest first, and what they opened and signed."""
+    require(actor, Permission.SEE_RECORD)
+    held = (
+        sa.select(Grant.case, Grant.desk, Grant.received_on)
+        .where(Grant.reader == person, Grant.received_on <= day)
+        .order_by(Grant.received_on, Grant.case)
+        .limit(PAGE + 1)
+    )
+    if cursor is not None:
+        last_day, last = parse_cursor(cursor)
+        held = held.where(
+            sa.or_(
+                Grant.received_on > last_day,
+                sa.and_(Grant.received_on == last_day, Grant.case > last),
+            )
+        )
+    rows = [Held(row.case, row.desk, row.received_on) for row in session.execute(held)]
+    acted = (SignedAction.actor == person, SignedAction.accepted_at < _end(day))
+    latest = sa.func.max(SignedAction.accepted_at)
+    opened = session.execute(
+        sa.select(SignedAction.case, latest)
+        .where(*acted, SignedAction.action == "open")
+        .group_by(SignedAction.case)
+        .order_by(latest.desc())
+        .limit(NEWEST)
+    )
+    actions = session.execute(
+        sa.select(SignedAction.action, SignedAction.case, SignedAction.accepted_at)
+        .where(*acted)
+        .order_by(SignedAction.accepted_at.desc())
+        .limit(NEWEST)
+    )
+    page = rows[:PAGE]
+    following = cursor_at(page[-1].received_on, page[-1].case) if len(rows) > PAGE else None
+    record = Record(
+        could_open=page,
+        opened=[Opened(case, _aware(at)) for case, at in opened if case is not None],
+        actions=[Acted(action, case, _aware(at)) for action, case, at in actions],
+        next=following,
+    )
+    if not (record.could_open or record.actions) and session.get(Person, person) is None:
+        raise NotFound
+    return record
+
+
+def _aware(moment: datetime) -> datetime:
+    """Return an instant with its zone, which SQLite does not keep."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A case under review whose reader is no more: it waits for the lead."""
+
+    case: str
+    desk: str
+    opened_by: str
+    opened_on: date
+
+
+def returned(session: Session, actor: Actor, directory: Directory) -> list[Returned]:
+    """Return the cases in review at a lead's desks whose last opener is suspended, or reads there no more."""
+    require(actor, Permission.SEE_RETURNED_CASES)
+    led = [desk.id for desk in directory.desks if actor.id in desk.leads]
+    last = (
+        sa.select(SignedAction.case, sa.func.max(SignedAction.accepted_at).label("at"))
+        .where(SignedAction.action == "open")
+        .group_by(SignedAction.case)
+        .subquery()
+    )
+    query = (
+        sa.select(Testimony.case, Testimony.desk, SignedAction.actor, SignedAction.accepted_at)
+        .join(last, last.c.case == Testimony.case)
+        .join(
+            SignedAction,
+            sa.and_(
+                SignedAction.case == last.c.case,
+                SignedAction.accepted_at == last.c.at,
+                SignedAction.action == "open",
+            ),
+        )
+        .where(Testimony.state == State.IN_REVIEW, Testimony.desk.in_(led))
+        .order_by(Testimony.desk, Testimony.case)
+    )
+    gone = _Gone(session, directory)
+    return [
+        Returned(row.case, row.desk, row.actor, row.accepted_at.date())
+        for row in session.execute(query)
+        if gone.from_desk(row.actor, row.desk)
+    ]
+
+
+class _Gone:
+    """Tells who cannot go on at a desk."""
+
+    def __init__(self, session: Session, directory: Directory) -> None:
+        self._readers = {
+            desk.id: {one.id for one in directory.readers_of(desk.id)} for desk in directory.desks
+        }
+        suspended = sa.select(Suspension.person).where(Suspension.lifted_at.is_(None))
+        self._suspended = set(session.scalars(suspended))
+
+    def from_desk(self, person: str, desk: str) -> bool:
+        return person in self._suspended or person not in self._readers[desk]

@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""People come invited, are vetted, suspended, confirmed, and go. Whether they read is the officers' word. Never commits."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from amana.access.actions import accept
+from amana.access.models import (
+    Enrolment,
+    Invitation,
+    KeyReplacement,
+    Person,
+    Reinstatement,
+    Suspension,
+)
+from amana.access.roles import Actor, Permission
+from amana.access.service import facts_of, person_row, require, sign_out
+from amana.access.standing import Standing, review_due_on, standing
+from amana.custody import service as custody
+from amana.directory import service as directories
+from amana.directory.models import DirectoryVersion
+from amana.errors import Conflict, NotAllowed, NotFound, Unprocessable
+from amana.intake.models import State, Testimony
+from amana.protocol.case import intake_key_id
+from amana.protocol.directory import Directory, verify_intake_key
+from amana.protocol.encoding import canonical, check_id, random_id, sha256_hex
+from amana.protocol.enrolment import (
+    READERS,
+    EnrolmentRefused,
+    invitation_hash,
+    parse_enrolment,
+)
+from amana.protocol.enrolment import Enrolment as Enrolling
+from amana.protocol.errors import ProtocolError
+from amana.protocol.sealing import Recipient
+
+REVIEW_NOTICE_DAYS = 14
+REINSTATING = 2
+MAX_CONFLICTS = 200
+PENDING, GONE = "pending", "gone"
+
+
+class InvitationRefused(NotAllowed):
+    slug = "invitation-refused"
+    title = "There is no such invitation for this role and these desks, or it was used, or is over."
+
+
+class KeyKnown(Conflict):
+    slug = "key-known"
+    title = "This id or key is known already; make new ones."
+
+
+class SuspendedAlready(Conflict):
+    slug = "suspended-already"
+    title = "This person is suspended already."
+
+
+class NotSuspended(Conflict):
+    slug = "not-suspended"
+    title = "This person is not suspended."
+
+
+class ConsentGiven(Conflict):
+    slug = "consent-given"
+    title = "You agreed already; another administrator must agree too."
+
+
+class OnOneself(NotAllowed):
+    slug = "own-act"
+    title = "Nobody decides about themselves."
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Under which directory and when something is done."""
+
+    directory: Directory
+    now: datetime
+
+    @property
+    def today(self) -> date:
+        return self.now.date()
+
+
+def invite(
+    session: Session, actor: Actor, at: Moment, action: object, body: Mapping[str, Any]
+) -> tuple[Invitation, str]:
+    """Make a one-time invitation; returns it and its token, of which only the hash is kept."""
+    require(actor, Permission.INVITE)
+    role, desks, days = body["role"], body["desks"], body["days"]
+    known = {desk.id for desk in at.directory.desks}
+    if desks != sorted(set(desks)) or not set(desks) <= known:
+        raise Unprocessable("The desks are not sorted, or one does not exist.", slug="desk-unknown")
+    if bool(desks) != (role in READERS):
+        raise Unprocessable("Readers, and nobody else, have desks.", slug="desks-do-not-fit")
+    _accept(session, actor, at, action, "invite", body)
+    token = random_id()
+    made = Invitation(
+        id=random_id(),
+        token_sha256=invitation_hash(token),
+        role=role,
+        desks=",".join(desks),
+        issued_by=actor.id,
+        issued_on=at.today,
+        expires_on=at.today + timedelta(days=days),
+    )
+    session.add(made)
+    return made, token
+
+
+def invitations(session: Session, actor: Actor) -> Sequence[Invitation]:
+    """Return the invitations of the last time, newest first."""
+    require(actor, Permission.SEE_PEOPLE)
+    query = sa.select(Invitation).order_by(Invitation.issued_on.desc(), Invitation.id).limit(1000)
+    return session.scalars(query).all()
+
+
+def enrol(session: Session, at: Moment, token: str, document: object) -> str:
+    """Take the keys with which an invited person comes; returns their id. They may do nothing yet."""
+    query = sa.select(Invitation).where(Invitation.token_sha256 == _hash(token)).with_for_update()
+    invitation = session.scalar(query)
+    if invitation is None or invitation.used_by is not None or invitation.expires_on < at.today:
+        raise InvitationRefused
+    enrolling = parse_enrolment(document)
+    if (
+        enrolling.invitation != invitation.token_sha256
+        or enrolling.role != invitation.role
+        or ",".join(enrolling.desks) != invitation.desks
+    ):
+        raise InvitationRefused
+    if enrolling.deployment != at.directory.deployment:
+        raise EnrolmentRefused(title="The enrolment was made for another installation.")
+    _check_unknown(at.directory, enrolling)
+    content = canonical(document)
+    key = enrolling.intake_key
+    session.add(
+        Person(
+            id=enrolling.id,
+            role=enrolling.role,
+            desks=invitation.desks,
+            signing_key=enrolling.signing_key,
+            intake_key=None if key is None else intake_key_id(Recipient.parse(key)),
+            first_seen_on=at.today,
+            confirmed_on=at.today,
+        )
+    )
+    try:
+        session.flush()
+    except IntegrityError:
+        raise KeyKnown from None
+    invitation.used_by = enrolling.id
+    session.add(
+        Enrolment(
+            person=enrolling.id, invitation=invitation.id, document=content, enrolled_on=at.today
+        )
+    )
+    event = {"v": 1, "kind": "enrolment", "person": enrolling.id, "sha256": sha256_hex(content)}
+    custody.record(session, event)
+    return enrolling.id
+
+
+def _hash(token: str) -> str:
+    try:
+        return invitation_hash(check_id(token))
+    except ProtocolError:
+        raise InvitationRefused from None
+
+
+def _check_unknown(directory: Directory, enrolling: Enrolling) -> None:
+    signing = {one.signing_key for one in directory.people.values()}
+    if enrolling.id in directory.people or enrolling.signing_key in signing:
+        raise KeyKnown
+    if enrolling.intake_key is not None and enrolling.intake_key in set(_intake_keys(directory)):
+        raise KeyKnown
+
+
+def _intake_keys(directory: Directory) -> Iterator[str]:
+    """Yield every intake key, share key and partner's key that the directory lists."""
+    for readers in directory.readers.values():
+        yield from (str(reader.intake_key) for reader in readers)
+    for member in directory.document["custodians"]["members"]:
+        yield member["intake_key"]
+    for partner in directory.document["partners"]:
+        yield partner["intake_key"]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Somebody for whom the officers have something to sign: a newcomer, or an old hand with a new key."""
+
+    person: Person
+    enrolment: Enrolment | None
+    replacement: KeyReplacement | None
+
+
+def waiting(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Waiting]:
+    """Return who waits for the officers; the suspended, and those who were listed once, do not."""
+    require(actor, Permission.SEE_PEOPLE)
+    found = []
+    newcomers = session.execute(
+        sa.select(Person, Enrolment).join(Enrolment).order_by(Enrolment.enrolled_on, Person.id)
+    )
+    for person, enrolment in newcomers:
+        if not _is_suspended(session, person.id) and not _was_listed(
+            session, at, person, enrolment, cache
+        ):
+            found.append(Waiting(person, enrolment, None))
+    replacing = session.execute(
+        sa.select(Person, KeyReplacement).join(KeyReplacement).order_by(Person.id)
+    )
+    for person, replacement in replacing:
+        listed = at.directory.person(person.id) is not None
+        if (
+            listed
+            and replacement.intake_key not in set(_intake_keys(at.directory))
+            and not _is_suspended(session, person.id)
+        ):
+            found.append(Waiting(person, None, replacement))
+    return found
+
+
+def _was_listed(
+    session: Session, at: Moment, person: Person, enrolment: Enrolment, cache: dict[str, Any]
+) -> bool:
+    """Tell whether a version of the directory since the enrolment listed a person, or partner."""
+    versions = session.scalars(
+        sa.select(DirectoryVersion.version).where(
+            DirectoryVersion.published_on >= enrolment.enrolled_on
+        )
+    )
+    return any(
+        _lists(directories.at(session, version, cache), person.id) for version in versions
+    ) or _lists(at.directory, person.id)
+
+
+def _lists(directory: Directory, person: str) -> bool:
+    partners = {one["id"] for one in directory.document["partners"]}
+    return directory.person(person) is not None or person in partners
+
+
+def vet(
+    session: Session,
+    actor: Actor,
+    at: Moment,
+    person: str,
+    action: object,
+    body: Mapping[str, Any],
+) -> None:
+    """Record what vetting found: who vouched, until when it holds, and what routing must know."""
+    require(actor, Permission.VET)
+    row = _somebody_else(session, actor, at, person)
+    first, second = body["vouchers"]
+    if first == second or {first, second} & {actor.id, person}:
+        raise Unprocessable(
+            "Two different people vouch, and neither is the person or you.", slug="vouchers-invalid"
+        )
+    if not body["vetted_on"] <= at.today.isoformat() <= body["valid_until"]:
+        raise Unprocessable("The days of the vetting do not fit today.", slug="vetting-days")
+    _accept(session, actor, at, action, "vet", {"person": person, **body})
+    row.vouchers = json.dumps(body["vouchers"], ensure_ascii=False)
+    row.vetted_on = date.fromisoformat(body["vetted_on"])
+    row.valid_until = date.fromisoformat(body["valid_until"])
+    row.languages = _codes(body["languages"])
+    row.specialities = _codes(body["specialities"])
+    row.conflicts = _codes([*row.conflicts.split(","), *body["conflicts"]])
+
+
+def _codes(codes: Sequence[str]) -> str:
+    return ",".join(sorted(set(filter(None, codes))))
+
+
+def declare_conflicts(
+    session: Session, actor: Actor, at: Moment, action: object, codes: Sequence[str]
+) -> None:
+    """Add places or people, by code, whose cases this person must not get; nobody asks for a reason."""
+    require(actor, Permission.DECLARE_CONFLICT)
+    row = person_row(session, at.directory, actor.id, at.today)
+    _accept(session, actor, at, action, "recuse", {"conflicts": list(codes)})
+    row.conflicts = _codes([*row.conflicts.split(","), *codes])
+    if row.conflicts.count(",") >= MAX_CONFLICTS:
+        raise Unprocessable("These are more codes than one person can have.", slug="too-many-codes")
+
+
+def suspend(
+    session: Session, actor: Actor, at: Moment, person: str, action: object, reason: str
+) -> None:
+    """Put a person out, at once: their sessions end, and the next request finds them suspended."""
+    require(actor, Permission.SUSPEND)
+    row = _somebody_else(session, actor, at, person)
+    _accept(session, actor, at, action, "suspend", {"person": person, "reason": reason})
+    session.add(
+        Suspension(id=random_id(), person=row.id, by=actor.id, reason=reason, suspended_at=at.now)
+    )
+    try:
+        session.flush()
+    except IntegrityError:
+        raise SuspendedAlready from None
+    sign_out(session, row.id)
+
+
+def reinstate(
+    session: Session, actor: Actor, at: Moment, person: str, action: object, reason: str
+) -> int:
+    """Agree that a suspension ends; it does when a second administrator agreed. Returns how many did."""
+    require(actor, Permission.REINSTATE)
+    row = _somebody_else(session, actor, at, person)
+    query = sa.select(Suspension).where(Suspension.person == row.id, Suspension.lifted_at.is_(None))
+    suspension = session.scalar(query.with_for_update())
+    if suspension is None:
+        raise NotSuspended
+    _accept(session, actor, at, action, "reinstate", {"person": person, "reason": reason})
+    session.add(Reinstatement(suspension=suspension.id, by=actor.id))
+    try:
+        session.flush()
+    except IntegrityError:
+        raise ConsentGiven from None
+    agreed = sa.select(sa.func.count()).where(Reinstatement.suspension == suspension.id)
+    consents = session.scalar(agreed) or 0
+    if consents >= REINSTATING:
+        suspension.lifted_at = at.now
+    return consents
+
+
+def confirm(session: Session, actor: Actor, at: Moment, person: str, action: object) -> None:
+    """Review a person's access: it goes on for another 90 days, also after a long absence."""
+    require(actor, Permission.CONFIRM_ACCESS)
+    row = _somebody_else(session, actor, at, person)
+    _accept(session, actor, at, action, "confirm", {"person": person})
+    row.confirmed_on = row.last_active_on = at.today
+
+
+def replace_key(
+    session: Session, actor: Actor, at: Moment, action: object, intake_key: str, signature: str
+) -> None:
+    """Ask the officers to list a new intake key; until they do, the old one stays."""
+    require(actor, Permission.REPLACE_KEY)
+    fields = {"id": actor.id, "intake_key": intake_key, "intake_key_sig": signature}
+    recipient = verify_intake_key(actor.signing_key, fields)
+    row = person_row(session, at.directory, actor.id, at.today)
+    held = sa.select(Person.id).where(Person.intake_key == intake_key_id(recipient))
+    asked = sa.select(KeyReplacement.person).where(
+        KeyReplacement.intake_key == intake_key, KeyReplacement.person != actor.id
+    )
+    if (
+        intake_key in set(_intake_keys(at.directory))
+        or session.scalar(held) is not None
+        or session.scalar(asked) is not None
+    ):
+        raise KeyKnown
+    body = {"intake_key": intake_key, "intake_key_sig": signature}
+    _accept(session, actor, at, action, "replace-key", body)
+    session.merge(KeyReplacement(person=row.id, asked_on=at.today, **body))
+
+
+@dataclass(frozen=True)
+class Known:
+    """A person as administrators and auditors see them. There is nothing here that opens anything."""
+
+    id: str
+    role: str
+    roles: tuple[str, ...]
+    desks: tuple[str, ...]
+    listed: bool
+    standing: str
+    row: Person | None
+
+    @property
+    def due_on(self) -> date | None:
+        return None if self.row is None else review_due_on(self.row.confirmed_on)
+
+
+def people(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
+    """Return everybody who enrolled or is listed, and how they stand."""
+    require(actor, Permission.SEE_PEOPLE)
+    rows = {row.id: row for row in session.scalars(sa.select(Person))}
+    enrolled = {one.person: one for one in session.scalars(sa.select(Enrolment))}
+    found = []
+    for person in sorted({*rows, *at.directory.people}):
+        row, listed = rows.get(person), at.directory.person(person)
+        desks = sorted(listed.desks) if listed else _split(row.desks if row else "")
+        roles = sorted(listed.roles) if listed else []
+        found.append(
+            Known(
+                id=person,
+                role=row.role if row else roles[0],
+                roles=tuple(roles),
+                desks=tuple(desks),
+                listed=_lists(at.directory, person),
+                standing=_standing(session, at, person, row, enrolled.get(person), cache),
+                row=row,
+            )
+        )
+    return found
+
+
+def _split(text: str) -> list[str]:
+    return [one for one in text.split(",") if one]
+
+
+def _standing(
+    session: Session,
+    at: Moment,
+    person: str,
+    row: Person | None,
+    enrolment: Enrolment | None,
+    cache: dict[str, Any],
+) -> str:
+    if row is None:
+        return Standing.ACTIVE
+    found = standing(facts_of(session, row), at.today)
+    if found is Standing.SUSPENDED or _lists(at.directory, person):
+        return found
+    is_new = enrolment is not None and not _was_listed(session, at, row, enrolment, cache)
+    return PENDING if is_new else GONE
+
+
+def due_reviews(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
+    """Return the listed people whose access ends within two weeks, or has ended, unless it is confirmed."""
+    latest = at.today + timedelta(days=REVIEW_NOTICE_DAYS)
+    return [
+        one
+        for one in people(session, actor, at, cache)
+        if one.listed and one.due_on is not None and one.due_on <= latest
+    ]
+
+
+@dataclass(frozen=True)
+class DeskLoad:
+    """A desk in numbers."""
+
+    id: str
+    names: Mapping[str, str]
+    leads: tuple[str, ...]
+    readers: int
+    waiting: int
+    in_review: int
+
+
+def desks(session: Session, actor: Actor, at: Moment) -> list[DeskLoad]:
+    """Return the desks and how much lies there; counts only."""
+    require(actor, Permission.SEE_PEOPLE)
+    query = sa.select(Testimony.desk, Testimony.state, sa.func.count()).group_by(
+        Testimony.desk, Testimony.state
+    )
+    counts = {(desk, state): count for desk, state, count in session.execute(query)}
+    return [
+        DeskLoad(
+            id=desk.id,
+            names=desk.names,
+            leads=desk.leads,
+            readers=len(at.directory.readers_of(desk.id)),
+            waiting=counts.get((desk.id, State.RECEIVED), 0),
+            in_review=counts.get((desk.id, State.IN_REVIEW), 0),
+        )
+        for desk in at.directory.desks
+    ]
+
+
+def _is_suspended(session: Session, person: str) -> bool:
+    query = sa.select(Suspension.id).where(
+        Suspension.person == person, Suspension.lifted_at.is_(None)
+    )
+    return session.scalar(query) is not None
+
+
+def _somebody_else(session: Session, actor: Actor, at: Moment, person: str) -> Person:
+    """Return a person about whom somebody else decides; locks the row, so that decisions come one by one."""
+    if person == actor.id:
+        raise OnOneself
+    try:
+        check_id(person)
+    except ProtocolError:
+        raise NotFound from None
+    if at.directory.person(person) is not None:
+        person_row(session, at.directory, person, at.today)
+    row = session.get(Person, person, with_for_update=True)
+    if row is None:
+        raise NotFound
+    return row
+
+
+def _accept(
+    session: Session,
+    actor: Actor,
+    at: Moment,
+    action: object,
+    kind: str,
+    body: Mapping[str, Any],
+) -> None:
+    accept(
+        session,
+        action,
+        actor=actor,
+        directory=at.directory,
+        kind=kind,
+        body=dict(body),
+        now=at.now,
+    )

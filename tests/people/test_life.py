@@ -1,0 +1,191 @@
+"""The life of an account against a model: nobody works who was not invited, listed, confirmed, active, and not suspended."""
+
+import tempfile
+from contextlib import ExitStack
+from datetime import date, timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.support.newcomers import bring, enrolment, invite, new_keys, vetting
+from tests.support.officers import Officers
+from tests.support.organisation import Person, organisation_in
+
+REFUSED = {
+    "suspended": "suspended",
+    "expired": "access-expired",
+    "lapsed": "access-lapsed",
+    "dormant": "access-dormant",
+}
+
+
+class Life(RuleBasedStateMachine):
+    """One newcomer, two administrators, the officers, and time."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.stack = ExitStack()
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
+        self.organisation = self.stack.enter_context(organisation_in(folder))
+        self.officers = Officers(self.organisation)
+        keys = self.organisation.of_role("administrator")
+        self.administrators = [self.organisation.as_person(one).sign_in() for one in keys]
+        self.token = ""
+        self.keys = new_keys()
+        self.person = Person(self.organisation, self.keys)
+        self.enrolled = self.listed = self.was_listed = False
+        self.suspended = self.in_session = False
+        self.consents: set[int] = set()
+        self.confirmed_on = self.seen_on = date.min
+        self.valid_until: date | None = None
+
+    def teardown(self) -> None:
+        if hasattr(self, "stack"):
+            self.stack.close()
+
+    @property
+    def today(self) -> date:
+        return self.organisation.clock().date()
+
+    @property
+    def standing(self) -> str:
+        if self.suspended:
+            return "suspended"
+        if self.valid_until is not None and self.valid_until < self.today:
+            return "expired"
+        if self.confirmed_on < self.today - timedelta(days=90):
+            return "lapsed"
+        if self.seen_on < self.today - timedelta(days=90):
+            return "dormant"
+        return "active"
+
+    def decide(self, by: int, kind: str, path: str, **body: object) -> int:
+        address = f"/v1/people/{self.keys.id}/{path}"
+        answer = self.administrators[by].act(kind, address, person=self.keys.id, **body)
+        return int(answer.status_code)
+
+    @rule()
+    def an_administrator_invites(self) -> None:
+        self.token, self.invited_on = invite(self.administrators[0]), self.today
+
+    @precondition(lambda self: self.token)
+    @rule()
+    def the_invited_enrols(self) -> None:
+        answer = bring(
+            self.organisation, self.token, enrolment(self.organisation, self.keys, self.token)
+        )
+        if self.today > self.invited_on + timedelta(days=7):
+            assert answer.status_code == 403
+            self.token = ""
+            return
+        assert answer.status_code == (409 if self.enrolled else 201)
+        if not self.enrolled:
+            self.enrolled, self.token = True, ""
+            self.confirmed_on = self.seen_on = self.today
+
+    @precondition(lambda self: self.enrolled and not self.was_listed and not self.suspended)
+    @rule()
+    def the_officers_list_them(self) -> None:
+        waiting = self.administrators[1].get("/v1/enrolments").get_json()["enrolments"]
+        assert [one["id"] for one in waiting] == [self.keys.id]
+        self.officers.accept(waiting, self.keys.id)
+        self.listed = self.was_listed = True
+
+    @precondition(lambda self: self.listed)
+    @rule()
+    def they_leave(self) -> None:
+        self.officers.remove(self.keys.id)
+        self.listed = False
+
+    @rule()
+    def they_sign_in(self) -> None:
+        answer = self.person.offer(self.person.assertion())
+        if not self.listed:
+            assert answer.status_code == 401
+        elif self.standing != "active":
+            assert answer.status_code == 403
+            assert answer.get_json()["type"] == REFUSED[self.standing]
+        else:
+            assert answer.status_code == 201
+            self.person.token = answer.get_json()["access_token"]
+            self.in_session, self.seen_on = True, self.today
+
+    @precondition(lambda self: self.in_session and self.listed and self.standing == "active")
+    @rule()
+    def they_sign_out(self) -> None:
+        headers = self.person.signed("DELETE", "/v1/sessions")
+        assert self.person.client.delete("/v1/sessions", headers=headers).status_code == 204
+        self.in_session = False
+
+    @precondition(lambda self: self.enrolled)
+    @rule(by=st.sampled_from([0, 1]))
+    def an_administrator_suspends(self, by: int) -> None:
+        expected = 409 if self.suspended else 201
+        assert self.decide(by, "suspend", "suspension", reason="lost device") == expected
+        if not self.suspended:
+            self.suspended, self.in_session = True, False
+            self.consents = set()
+
+    @precondition(lambda self: self.enrolled)
+    @rule(by=st.sampled_from([0, 1]))
+    def an_administrator_agrees_to_reinstate(self, by: int) -> None:
+        answer = self.decide(by, "reinstate", "reinstatement", reason="found again")
+        assert answer == (409 if not self.suspended or by in self.consents else 200)
+        if self.suspended:
+            self.consents.add(by)
+            self.suspended = len(self.consents) < 2
+
+    @precondition(lambda self: self.enrolled)
+    @rule(by=st.sampled_from([0, 1]))
+    def an_administrator_confirms(self, by: int) -> None:
+        assert self.decide(by, "confirm", "confirmation") == 204
+        self.confirmed_on = self.seen_on = self.today
+
+    @precondition(lambda self: self.enrolled)
+    @rule(days=st.sampled_from([0, 30, 120]))
+    def an_administrator_vets(self, days: int) -> None:
+        assert self.decide(0, "vet", "vetting", **vetting(self.organisation, days)) == 204
+        self.valid_until = self.today + timedelta(days=days)
+
+    @rule(days=st.sampled_from([1, 30, 60]))
+    def time_passes(self, days: int) -> None:
+        self.organisation.clock.turn(days=days)
+        self.in_session = False
+        # The administrators work every few weeks, and confirm each other.
+        for one, other in (self.administrators, self.administrators[::-1]):
+            one.sign_in()
+            path = f"/v1/people/{other.keys.id}/confirmation"
+            assert one.act("confirm", path, person=other.keys.id).status_code == 204
+
+    @invariant()
+    def they_work_only_when_everything_allows_it(self) -> None:
+        if not hasattr(self, "person") or not self.person.token:
+            return
+        allowed = self.in_session and self.listed and self.standing == "active"
+        assert (self.person.get("/v1/cases").status_code == 200) == allowed
+
+    @invariant()
+    def everybody_sees_how_they_stand(self) -> None:
+        if not hasattr(self, "person"):
+            return
+        known = self.administrators[0].get("/v1/people").get_json()["people"]
+        found = {one["id"]: one for one in known}
+        if not self.enrolled:
+            assert self.keys.id not in found
+            return
+        shown = found[self.keys.id]
+        expected = self.standing
+        if not self.listed and expected != "suspended":
+            expected = "gone" if self.was_listed else "pending"
+        assert (shown["standing"], shown["listed"]) == (expected, self.listed)
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(
+    max_examples=8,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)

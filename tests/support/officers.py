@@ -1,0 +1,65 @@
+"""The demonstration organisation's officers, who publish a further version of the directory in this process."""
+
+from collections.abc import Callable
+from typing import Any
+
+import sqlalchemy as sa
+
+from amana.client.enrolments import enter, read_pending, remove
+from amana.client.keyfile import read_key
+from amana.client.officer import describe, propose, sign
+from amana.directory import service as directory
+from amana.directory.models import DirectoryFile
+from amana.ops.demo import PASSPHRASE
+from tests.support.organisation import Organisation
+
+Change = Callable[[dict[str, Any]], None]
+
+
+class Officers:
+    """Two of the three sign whatever a test wants."""
+
+    def __init__(self, organisation: Organisation) -> None:
+        self.organisation = organisation
+        paths = sorted(organisation.folder.glob("demo/officers/*.key"))
+        self.keys = [read_key(path, PASSPHRASE) for path in paths]
+
+    def publish(self, change: Change) -> int:
+        """Publish the next version, changed."""
+        services, now = self.organisation.services, self.organisation.clock()
+        version = self.organisation.directory.version
+        description = describe(self._files(version))
+        change(description)
+        proposal = propose(description, version=version + 1, now=now)
+        for key in self.keys[:2]:
+            sign(proposal, key)
+        with services.database.transaction() as session:
+            return directory.publish(
+                session,
+                metadata={f"{version + 1}.targets.json": proposal.targets.to_bytes()},
+                targets=proposal.files,
+                trusted_root=services.trusted_root(),
+                online=services.secrets.online,
+                now=now,
+            )
+
+    def accept(self, waiting: list[dict[str, Any]], *ids: str) -> int:
+        """List those of the waiting whom `ids` name."""
+        pending = read_pending({"enrolments": waiting}, self.organisation.directory)
+
+        def change(description: dict[str, Any]) -> None:
+            for one in pending:
+                if one.id in ids:
+                    assert not one.fault
+                    enter(description, one, purposes=["evidence"])
+
+        return self.publish(change)
+
+    def remove(self, person: str) -> int:
+        return self.publish(lambda description: remove(description, person))
+
+    def _files(self, version: int) -> dict[str, bytes]:
+        prefix = f"versions/{version}/"
+        query = sa.select(DirectoryFile).where(DirectoryFile.name.startswith(prefix))
+        with self.organisation.services.database.reading() as session:
+            return {one.name.removeprefix(prefix): one.content for one in session.scalars(query)}
