@@ -30,6 +30,9 @@ def database(database_url: str, tmp_path: Path) -> Iterator[Database]:  # noqa: 
     made.dispose()
 
 
+INTAKE_KEY = "k" * 32
+
+
 def reviewer(*desks: str) -> Actor:
     return Actor(random_id(), frozenset({"reviewer"}), frozenset(desks), "")
 
@@ -73,7 +76,7 @@ def arrive(
             Grant(
                 case=case,
                 reader=one,
-                intake_key=random_id(),
+                intake_key=INTAKE_KEY,
                 sealed=b"",
                 desk=desk,
                 received_on=day,
@@ -165,7 +168,7 @@ def test_an_entry_tells_the_clear_policy_and_sizes(database: Database) -> None:
     case = arrive(database, actor.id)
     [[listed]] = pages(database, actor, 10)
     assert listed == Listed(
-        case, "chemical", "received", "ar", ("minor", "urgent"), FIRST_DAY, 2, 1000
+        case, "chemical", "received", "ar", ("minor", "urgent"), FIRST_DAY, 2, 1000, INTAKE_KEY
     )
 
 

@@ -1,79 +1,31 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Commands of reviewers: make keys, list cases, open one."""
+"""Commands of reviewers: make keys, enrol, list cases, open one, replace a key."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from functools import wraps
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from amana.cli.interruption import interruptible
-from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
+from amana.cli.options import json_option
+from amana.cli.staff import FOLDER, as_staff, key_option
+from amana.cli.tables import show
 from amana.client.errors import NetworkFailed
-from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
-from amana.client.progress import progress_for
+from amana.client.keyfile import (
+    PersonKeys,
+    intake_key_fields,
+    read_key,
+    read_passphrase,
+    replace_key,
+    write_key,
+)
+from amana.client.newcomer import Newcomer
 from amana.client.reviewer import ListedCase, Reviewer
-from amana.client.transport import Transport
-from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
-from amana.protocol.directory import fingerprint, sign_intake_key
+from amana.protocol.directory import fingerprint
+from amana.protocol.enrolment import ROLES
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-
-key_option = click.option(
-    "--key", envvar="AMANA_KEY", required=True, type=FILE, help="Your key file (AMANA_KEY)."
-)
-cache_option = click.option(
-    "--directory-cache",
-    envvar="AMANA_DIRECTORY_CACHE",
-    type=FOLDER,
-    help="Folder that remembers which directory was seen, so that an older one is refused"
-    " (AMANA_DIRECTORY_CACHE; default: beside the key).",
-)
-
-
-def as_reader(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say who asks and whom, as one `reader`."""
-
-    @server_option
-    @root_option
-    @key_option
-    @proxy_option
-    @cache_option
-    @json_option
-    @wraps(command)
-    def with_reader(
-        server: str,
-        root: Path,
-        key: Path,
-        proxy: str | None,
-        directory_cache: Path | None,
-        as_json: bool,
-        **rest: Any,
-    ) -> None:
-        with _reader(server, root, key, proxy, directory_cache, as_json) as reader:
-            command(reader=reader, as_json=as_json, **rest)
-
-    return with_reader
-
-
-@contextmanager
-def _reader(
-    server: str, root: Path, key: Path, proxy: str | None, cache: Path | None, as_json: bool
-) -> Iterator[Reviewer]:
-    trusted = read_limited(root, ROOT_LIMIT_BYTES)
-    keys = read_key(key, read_passphrase())
-    with Transport(server, proxy=proxy) as transport:
-        yield Reviewer(
-            transport,
-            trusted,
-            keys,
-            cache=cache or key.with_name(f".{keys.id}.directory"),
-            progress=progress_for(as_json=as_json),
-        )
+as_reader = as_staff(Reviewer, "reader")
 
 
 @click.group()
@@ -85,7 +37,7 @@ def reviewer() -> None:
 @click.option("--out", type=FOLDER, required=True, help="Folder for the key file.")
 @click.option(
     "--role",
-    type=click.Choice(["reviewer", "custodian", "administrator", "auditor"]),
+    type=click.Choice(["reviewer", "custodian", "administrator", "auditor", "partner"]),
     default="reviewer",
     show_default=True,
 )
@@ -94,17 +46,123 @@ def init(out: Path, role: str, as_json: bool) -> None:
     """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
     keys = PersonKeys.generate(role)
     path = write_key(keys, out, read_passphrase(confirm=True))
-    public = {"id": keys.id, "signing_key": keys.signing.public}
-    if keys.intake is not None:
-        public["intake_key"] = str(keys.intake.recipient)
-        public["intake_key_sig"] = sign_intake_key(keys.signing, keys.id, keys.intake.recipient)
+    public = _public(keys)
     shown = fingerprint(public)
     if as_json:
         click.echo(json.dumps({"key": str(path), "fingerprint": shown, "public": public}))
         return
-    click.echo(f"Your keys are in {path}. Give this to the officers:\n", err=True)
-    click.echo(json.dumps(public, indent=1))
-    click.echo(f"\nRead this fingerprint to them by voice: {shown}", err=True)
+    click.echo(f"Your keys are in {path}. Next: amana reviewer enrol --invitation TOKEN", err=True)
+    click.echo(f"Read this fingerprint to the officers by voice: {shown}")
+
+
+def _public(keys: PersonKeys) -> dict[str, str]:
+    intake = {} if keys.intake is None else intake_key_fields(keys)
+    return {"id": keys.id, "signing_key": keys.signing.public, **intake}
+
+
+@reviewer.command(name="fingerprint")
+@key_option
+@json_option
+def show_fingerprint(key: Path, as_json: bool) -> None:
+    """Show the words of your keys again, to be compared by voice."""
+    shown = fingerprint(_public(read_key(key, read_passphrase())))
+    click.echo(json.dumps({"fingerprint": shown}) if as_json else shown)
+
+
+@reviewer.command()
+@click.option(
+    "--invitation",
+    envvar="AMANA_INVITATION",
+    required=True,
+    help="The token that an administrator gave you (AMANA_INVITATION).",
+)
+@click.option("--role", type=click.Choice(ROLES), help="As invited; default: that of your key.")
+@click.option("--desk", "desks", multiple=True, help="As invited; repeat for several desks.")
+@as_staff(Newcomer, "newcomer")
+def enrol(
+    newcomer: Newcomer, invitation: str, role: str | None, desks: tuple[str, ...], as_json: bool
+) -> None:
+    """Bring your public keys under an invitation. You work once the officers have listed you."""
+    person = newcomer.enrol(invitation, role or newcomer.keys.role, list(desks))
+    shown = fingerprint(_public(newcomer.keys))
+    if as_json:
+        click.echo(json.dumps({"id": person, "fingerprint": shown}))
+        return
+    click.echo(f"You are enrolled as {person}; the officers decide.")
+    click.echo(f"Read this fingerprint to them by voice: {shown}")
+
+
+@reviewer.command(name="replace-key")
+@as_reader
+@click.pass_obj
+def replace_key_command(opened_with: tuple[Path, str], reader: Reviewer, as_json: bool) -> None:
+    """Make a new intake key and ask the officers to list it; the old one stays until 're-wrap'."""
+    path, passphrase = opened_with
+    keys = reader.keys.renewed()
+    # Kept before anybody is told: a listed key that nobody has would lose testimonies.
+    replace_key(keys, path, passphrase)
+    reader.ask_for_key(keys)
+    shown = fingerprint(_public(keys))
+    if as_json:
+        click.echo(json.dumps({"id": keys.id, "fingerprint": shown}))
+        return
+    click.echo("The officers are asked to list your new key; until then nothing changes.")
+    click.echo(f"Read this fingerprint to them by voice: {shown}")
+
+
+@reviewer.command(name="re-wrap")
+@click.option("--destroy-old", is_flag=True, help="Remove former keys once nothing needs them.")
+@as_reader
+@click.pass_obj
+def rewrap_command(
+    opened_with: tuple[Path, str], reader: Reviewer, destroy_old: bool, as_json: bool
+) -> None:
+    """Seal the grants of your former keys to your newest one. May be repeated at any time."""
+    done = reader.rewrap()
+    destroyed = destroy_old and not done.left and bool(reader.keys.former)
+    if destroyed:
+        path, passphrase = opened_with
+        replace_key(replace(reader.keys, former=()), path, passphrase)
+    if as_json:
+        click.echo(json.dumps({**asdict(done), "destroyed": destroyed}))
+        return
+    click.echo(f"{len(done.done)} grants are sealed to your newest key.")
+    if done.left:
+        click.echo(f"{len(done.left)} are under a key that is not in your key file:")
+        click.echo("\n".join(done.left))
+    elif destroyed:
+        click.echo("The former keys are destroyed. Destroy old copies of the key file too.")
+
+
+@reviewer.command(name="sign-out")
+@as_reader
+def sign_out(reader: Reviewer, as_json: bool) -> None:
+    """End all your sessions, on every device."""
+    reader.sign_out()
+    click.echo(json.dumps({"signed_out": True}) if as_json else "You are signed out everywhere.")
+
+
+@reviewer.command()
+@click.argument("codes", nargs=-1, required=True)
+@as_reader
+def conflict(reader: Reviewer, codes: tuple[str, ...], as_json: bool) -> None:
+    """Name places or people, by code, whose cases must not reach you; nobody asks why."""
+    reader.act("recuse", "/v1/conflicts", body={"conflicts": sorted(set(codes))})
+    click.echo(json.dumps({"recorded": sorted(set(codes))}) if as_json else "It is recorded.")
+
+
+@reviewer.command()
+@as_reader
+def returned(reader: Reviewer, as_json: bool) -> None:
+    """For leads: list cases in review whose reader is suspended or gone."""
+    found = reader.returned()
+    if as_json:
+        click.echo(json.dumps({"cases": found}))
+    elif found:
+        columns = {"case": "case", "desk": "desk", "opened_by": "opened by", "opened_on": "on"}
+        show(columns, found, "case", "opened_by")
+    else:
+        click.echo("No case came back.")
 
 
 @reviewer.command()

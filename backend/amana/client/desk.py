@@ -66,6 +66,11 @@ class DeskClient:
             answer = self._ask_signed_in(method, path, headers or {}, options)
         return answer
 
+    def ask_openly(self, method: str, path: str, document: Mapping[str, Any]) -> Answer:
+        """Send one request without signing in; raises NetworkFailed."""
+        content = json.dumps(document).encode("utf-8")
+        return self.transport.ask(method, path, headers=_JSON, content=content)
+
     def get(self, path: str, **options: Any) -> Answer:
         """Return what is at `path`; tries again while the network fails, raises Refused."""
         answer = self.patience.persist(lambda: self.ask("GET", path, **options))

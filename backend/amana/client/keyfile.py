@@ -3,13 +3,15 @@
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from amana.client.errors import NotVerified, Usage
 from amana.protocol.age import WrongPassphrase
+from amana.protocol.case import intake_key_id
 from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import b64, canonical, check_id, parse_canonical, random_id, unb64
 from amana.protocol.sealing import Identity, Recipient, open_with_passphrase, seal_with_passphrase
@@ -28,6 +30,8 @@ class PersonKeys:
     role: str
     signing: SigningKey
     intake: Identity | None
+    former: tuple[Identity, ...] = ()
+    """Intake keys that were replaced; they stay until no open case needs them."""
 
     @classmethod
     def generate(cls, role: str) -> "PersonKeys":
@@ -41,6 +45,17 @@ class PersonKeys:
             raise Usage(f"The keys of an {self.role} open nothing.", slug="no-intake-key")
         return self.intake.recipient
 
+    def identity_for(self, intake_key: str) -> Identity | None:
+        """Return the intake key with a short name, the newest or a former one."""
+        known = (*([self.intake] if self.intake else []), *self.former)
+        return next((one for one in known if intake_key_id(one.recipient) == intake_key), None)
+
+    def renewed(self) -> "PersonKeys":
+        """Return the same person with a fresh intake key; the one before becomes a former one."""
+        if self.intake is None:
+            raise Usage(f"The keys of an {self.role} open nothing.", slug="no-intake-key")
+        return replace(self, intake=Identity.generate(), former=(self.intake, *self.former))
+
 
 def intake_key_fields(keys: PersonKeys) -> dict[str, str]:
     """Return `intake_key` and `intake_key_sig` as enrolments and the directory have them."""
@@ -51,15 +66,7 @@ def intake_key_fields(keys: PersonKeys) -> dict[str, str]:
 
 def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: int = 18) -> Path:
     """Write `<id>.key` into `folder`, mode 0600, whole or not at all, never over another; returns its path."""
-    content = canonical(
-        {
-            "v": 1,
-            "role": keys.role,
-            "id": keys.id,
-            "signing_seed": b64(keys.signing.seed),
-            "intake_identity": str(keys.intake) if keys.intake else None,
-        }
-    )
+    content = _content(keys)
     path = folder / f"{keys.id}.key"
     sealed = seal_with_passphrase(content, passphrase, work_factor=work_factor)
     try:
@@ -76,6 +83,36 @@ def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: i
             raise Usage("There is such a key file already.", slug="key-exists") from None
         raise Usage("The key file cannot be written.", slug="key-not-written") from None
     return path
+
+
+def replace_key(keys: PersonKeys, path: Path, passphrase: str, *, work_factor: int = 18) -> None:
+    """Write a person's changed keys over their own key file, whole or not at all."""
+    sealed = seal_with_passphrase(_content(keys), passphrase, work_factor=work_factor)
+    draft = path.with_name(f".key-{keys.id}")
+    try:
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600, exist_ok=False)
+        with draft.open("wb") as file:
+            file.write(sealed)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        _sync(path.parent)
+    except OSError:
+        raise Usage("The key file cannot be written.", slug="key-not-written") from None
+
+
+def _content(keys: PersonKeys) -> bytes:
+    fields: dict[str, Any] = {
+        "v": 1,
+        "role": keys.role,
+        "id": keys.id,
+        "signing_seed": b64(keys.signing.seed),
+        "intake_identity": str(keys.intake) if keys.intake else None,
+    }
+    if keys.former:
+        fields["former_intake_identities"] = [str(one) for one in keys.former]
+    return canonical(fields)
 
 
 def _sync(folder: Path) -> None:
@@ -97,6 +134,7 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
     try:
         fields = parse_canonical(open_with_passphrase(sealed, passphrase), limit=LIMIT_BYTES)
         identity = fields["intake_identity"]
+        former = fields.pop("former_intake_identities", [])
         if fields["v"] != 1 or fields["role"] not in ROLES or len(fields) != 5:
             raise ValueError
         return PersonKeys(
@@ -104,6 +142,7 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
             role=fields["role"],
             signing=SigningKey(unb64(fields["signing_seed"], 32)),
             intake=Identity.parse(identity) if identity else None,
+            former=tuple(Identity.parse(one) for one in former),
         )
     except WrongPassphrase:
         raise NotVerified(

@@ -4,32 +4,35 @@
 Nothing is shown, played or run here: a file of a stranger stays a file.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from amana.client.desk import DeskClient
-from amana.client.directory import VerifiedDirectory, fetch_directory, read_root
 from amana.client.errors import ClientError, NetworkFailed, NotVerified, Usage
 from amana.client.filenames import safe_name
-from amana.client.keyfile import PersonKeys
-from amana.client.progress import Advance, Progress, Silent
-from amana.client.transport import Patience, Transport
+from amana.client.keyfile import PersonKeys, intake_key_fields
+from amana.client.progress import Advance, Progress
+from amana.client.staff import Staff
 from amana.protocol.account import LIMIT_BYTES as ACCOUNT_LIMIT
 from amana.protocol.account import parse_account
-from amana.protocol.action import sign_action
-from amana.protocol.case import GRANT_SIZE, intake_key_id, open_grant
+from amana.protocol.case import GRANT_SIZE, intake_key_id, open_grant, seal_grant
 from amana.protocol.directory import Directory, RootPins, eligible
-from amana.protocol.encoding import check_id, check_sha256_hex, parse_day, sha256_hex, unb64
+from amana.protocol.encoding import (
+    b64,
+    check_id,
+    check_sha256_hex,
+    parse_day,
+    sha256_hex,
+    unb64,
+)
 from amana.protocol.errors import ProtocolError
 from amana.protocol.manifest import LIMIT_BYTES as MANIFEST_LIMIT
 from amana.protocol.manifest import Manifest, SealedObject, parse_manifest
@@ -39,6 +42,7 @@ from amana.protocol.sealing import (
     Digests,
     Identity,
     Kind,
+    Recipient,
     check_size,
     open_sealed,
     open_stream,
@@ -73,6 +77,16 @@ class ListedCase:
     size: int
     language: str
     flags: tuple[str, ...]
+    intake_key: str
+    """The short name of the key of one's own to which it is sealed."""
+
+
+@dataclass(frozen=True)
+class Rewrapped:
+    """Cases whose grants were sealed anew, and those under a key that is not there any more."""
+
+    done: tuple[str, ...]
+    left: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -100,26 +114,8 @@ class _Case:
     """Sealed sizes of the objects, in bytes."""
 
 
-class Reviewer:
-    """One reader at one server: owns their sign-in, and in `cache` the memory of which directory was seen last."""
-
-    def __init__(
-        self,
-        transport: Transport,
-        root: bytes,
-        keys: PersonKeys,
-        *,
-        cache: Path | None = None,
-        progress: Progress | None = None,
-        patience: Patience | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._desk = DeskClient(
-            transport, keys, read_root(root).deployment, patience=patience, clock=clock
-        )
-        self._root = root
-        self._cache = cache
-        self._progress = progress or Silent()
+class Reviewer(Staff):
+    """A reader, who lists, opens, and seals anew to their next key what was sealed to them."""
 
     def cases(self, desk: str | None = None, state: str | None = None) -> list[ListedCase]:
         """Return the cases that were sealed to this reader, newest first; raises Refused."""
@@ -157,7 +153,12 @@ class Reviewer:
         with _folder(out, case) as workplace:
             verified = self._directory()
             described = self._desk.get(f"/v1/cases/{case}").document()
-            _sign_opening(self._desk, verified, case)
+            self._desk.act(
+                "open",
+                f"/v1/cases/{case}/openings",
+                directory=verified.directory.version,
+                case=case,
+            )
             with _verifying("the case"):
                 found = _verify_case(self._desk, verified.pins, case, described)
             warnings = _doubts(found, verified.directory)
@@ -182,24 +183,63 @@ class Reviewer:
             warnings=tuple(warnings),
         )
 
-    def _directory(self) -> VerifiedDirectory:
-        """Fetch and verify the directory; one version after the other, also when two commands run at once."""
-        path = self._cache
-        if path is None:
-            return fetch_directory(self._get, self._root, None)
-        try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = (path / "lock").open("w")
-        except OSError:
-            raise Usage(
-                "The folder that remembers the directory cannot be written.", slug="cache-unusable"
-            ) from None
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            return fetch_directory(self._get, self._root, path)
+    def ask_for_key(self, keys: PersonKeys) -> None:
+        """Ask the officers to list the newest intake key of `keys`; raises Refused."""
+        self.act("replace-key", "/v1/key-replacements", body=intake_key_fields(keys))
 
-    def _get(self, name: str) -> bytes | None:
-        return self._desk.transport.get(f"/v1/directory/{name}", patience=self._desk.patience)
+    def returned(self) -> list[dict[str, str]]:
+        """Return the cases of a lead's desks whose reader is suspended or gone."""
+        found = self._desk.get("/v1/returned-cases").document()
+        try:
+            return [
+                {
+                    "case": check_id(one["case"]),
+                    "desk": str(one["desk"]),
+                    "opened_by": check_id(one["opened_by"]),
+                    "opened_on": parse_day(one["opened_on"]).isoformat(),
+                }
+                for one in found["cases"]
+            ]
+        except (KeyError, TypeError, ValueError):
+            raise NotVerified("The list is not in its form.", slug="bad-answer") from None
+
+    def rewrap(self) -> Rewrapped:
+        """Seal every grant under a former key to the newest one, which the directory must list by now.
+
+        May be repeated at any time. Raises Usage while the officers have not listed the new key.
+        """
+        verified = self._directory()
+        newest = self.keys.intake_recipient
+        name = intake_key_id(newest)
+        listed = {
+            intake_key_id(one.intake_key)
+            for readers in verified.directory.readers.values()
+            for one in readers
+            if one.id == self.keys.id
+        }
+        if listed != {name}:
+            raise Usage("The officers do not list your newest key yet.", slug="key-not-listed")
+        waiting = [one for one in self.cases() if one.intake_key != name]
+        done, left = [], []
+        with self._progress.step("Sealing anew", len(waiting)) as advance:
+            for one in waiting:
+                identity = self.keys.identity_for(one.intake_key)
+                if identity is None:
+                    left.append(one.case)
+                else:
+                    self._rewrap_one(verified.directory.version, one.case, identity, newest)
+                    done.append(one.case)
+                advance(1)
+        return Rewrapped(tuple(done), tuple(left))
+
+    def _rewrap_one(self, directory: int, case: str, identity: Identity, newest: Recipient) -> None:
+        self._desk.act("open", f"/v1/cases/{case}/openings", directory=directory, case=case)
+        with _verifying("the grant"):
+            _, sealed = _own_grant(self._desk, case)
+            fresh = seal_grant(open_grant(sealed, identity, case), newest)
+        body = {"intake_key": intake_key_id(newest), "grant": b64(fresh)}
+        path = f"/v1/cases/{case}/grants"
+        self._desk.act("grant", path, directory=directory, case=case, body=body)
 
 
 def _listed(fields: Mapping[str, Any]) -> ListedCase:
@@ -219,6 +259,7 @@ def _listed(fields: Mapping[str, Any]) -> ListedCase:
         size=fields["size"],
         language=fields["language"],
         flags=tuple(fields["flags"]),
+        intake_key=check_id(fields["intake_key"]),
     )
 
 
@@ -283,28 +324,6 @@ def _fault_of_account(path: Path) -> str | None:
             f" it is in {UNREADABLE_ACCOUNT}."
         )
     return None
-
-
-def _sign_opening(desk: DeskClient, verified: VerifiedDirectory, case: str) -> None:
-    action = sign_action(
-        desk.keys.signing,
-        deployment=verified.pins.deployment,
-        directory=verified.directory.version,
-        action="open",
-        case=case,
-        actor=desk.keys.id,
-        body={},
-        made_at=desk.clock(),
-    )
-    answer = desk.patience.persist(
-        lambda: desk.ask("POST", f"/v1/cases/{case}/openings", document={"action": action})
-    )
-    if answer.status == 201:
-        return
-    refusal = answer.refusal()
-    # Its own nonce can be known only from a request whose answer was lost.
-    if refusal.slug != "action-replayed":
-        raise refusal
 
 
 def _verify_case(
@@ -372,20 +391,33 @@ def is_small(size: int) -> bool:
 
 
 def _open_own_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]) -> Identity:
-    """Fetch this reader's grant and open it; it must be the one that arrived with the testimony."""
-    intake = desk.keys.intake
+    """Fetch this reader's grant and open it.
+
+    Under the key to which it arrived it must be the grant that arrived. One that was sealed anew is another,
+    but the case's id commits to the case key, so no other key can be slipped in.
+    """
     label = next((one for one in arrived if one["reader"] == desk.keys.id), None)
-    if intake is None or label is None:
+    if label is None:
         raise NoGrant("This case was not sealed to you: there is no grant of yours.")
-    if label["intake_key"] != intake_key_id(intake.recipient):
+    name, sealed = _own_grant(desk, case)
+    if name == label["intake_key"] and sha256_hex(sealed) != label["sha256"]:
+        raise NotVerified(
+            "The server does not give the grant that arrived with the testimony.",
+            slug="grant-differs",
+        )
+    identity = desk.keys.identity_for(name)
+    if identity is None:
         raise NoGrant("This case was sealed to another key of yours.", slug="grant-for-other-key")
-    grants = desk.get(f"/v1/cases/{case}/grants").document()["grants"]
-    for one in grants:
-        sealed = unb64(one["grant"], GRANT_SIZE)
-        if sha256_hex(sealed) == label["sha256"]:
-            return open_grant(sealed, intake, case)
+    return open_grant(sealed, identity, case)
+
+
+def _own_grant(desk: DeskClient, case: str) -> tuple[str, bytes]:
+    """Fetch this reader's grant of an opened case; returns the short name of its key, and its bytes."""
+    for one in desk.get(f"/v1/cases/{case}/grants").document()["grants"]:
+        if one["reader"] == desk.keys.id:
+            return check_id(one["intake_key"]), unb64(one["grant"], GRANT_SIZE)
     raise NotVerified(
-        "The server does not give the grant that arrived with the testimony.", slug="grant-differs"
+        "The server gives no grant of yours, though one arrived.", slug="grant-differs"
     )
 
 

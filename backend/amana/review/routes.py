@@ -12,10 +12,18 @@ from amana.access.routes import DPOP_HEADER
 from amana.api.blueprints import Blueprint
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
-from amana.protocol.encoding import b64, sha256_hex
+from amana.protocol.encoding import b64, sha256_hex, unb64
 from amana.review import service
 from amana.review.ranges import RangeNotSatisfiable, parse_range
-from amana.review.schemas import CaseOut, GrantsOut, OpeningIn, OpeningOut, QueueIn, QueueOut
+from amana.review.schemas import (
+    CaseOut,
+    GrantsOut,
+    OpeningIn,
+    OpeningOut,
+    QueueIn,
+    QueueOut,
+    RewrapIn,
+)
 
 cases = Blueprint("cases", __name__, description="Cases, openings, and sealed bytes under them.")
 cases.before_request(staff_must_sign_in)
@@ -104,6 +112,19 @@ def grants(case: str) -> dict[str, Any]:
         return {"grants": []}
     sealed = {"reader": grant.reader, "intake_key": grant.intake_key, "grant": b64(grant.sealed)}
     return {"grants": [sealed]}
+
+
+@cases.post("/v1/cases/<case>/grants")
+@cases.arguments(RewrapIn)
+@cases.response(204)
+@problems(403, 404, 409, 422)
+def rewrap(fields: dict[str, Any], case: str) -> Response:
+    """Replace your own grant of an opened case by one to your next key."""
+    given, name, grant = services(), fields["intake_key"], unb64(fields["grant"])
+    act = (fields["action"], directory_now(), given.clock())
+    with given.database.transaction() as session:
+        service.rewrap(session, actor(), case, *act, intake_key=name, grant=grant)
+    return Response(status=204)
 
 
 @cases.get("/v1/cases/<case>/manifest")

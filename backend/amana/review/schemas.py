@@ -31,6 +31,7 @@ class ListedOut(ma.Schema):
     received_on = ma.fields.Date()
     objects = ma.fields.Integer(metadata={"description": "Account included.", "example": 4})
     size = ma.fields.Integer(metadata={"description": "Sealed bytes, padded."})
+    intake_key = ma.fields.String(metadata={"description": "Your key to which it is sealed."})
 
 
 class QueueOut(ma.Schema):
@@ -88,3 +89,18 @@ class GrantsOut(ma.Schema):
     """None, when the case was not sealed to this reader."""
 
     grants = ma.fields.List(ma.fields.Nested(GrantOut))
+
+
+class RewrapIn(ma.Schema):
+    """A grant that its reader sealed to their own next key, with the action `grant`."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    action = ma.fields.Dict(required=True)
+    intake_key = ma.fields.String(required=True, validate=ma.validate.Length(equal=32))
+    grant = ma.fields.String(
+        required=True,
+        validate=ma.validate.Length(max=2600),
+        metadata={"description": "Base64 of 1915 bytes."},
+    )

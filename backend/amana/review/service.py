@@ -13,14 +13,16 @@ from sqlalchemy.orm import Session
 from amana.access.actions import accept
 from amana.access.models import SignedAction
 from amana.access.roles import Actor, Permission
-from amana.access.service import require
+from amana.access.service import intake_key_of, require
 from amana.errors import Conflict, NotAllowed, NotFound, Refusal, Unprocessable
 from amana.intake.models import Grant, State, Testimony, UploadedObject
 from amana.protocol.action import Action
+from amana.protocol.case import GRANT_SIZE
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import check_id, parse_day, sha256_hex
-from amana.protocol.errors import ProtocolError
+from amana.protocol.encoding import b64, check_id, parse_day, sha256_hex
+from amana.protocol.errors import NotSealed, ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
+from amana.protocol.sealing import Kind, check_sealed
 from amana.review.workflow import after
 
 OPENING_HOURS = 12
@@ -55,6 +57,7 @@ class Listed:
     received_on: date
     objects: int
     size: int
+    intake_key: str
 
 
 def queue(
@@ -73,6 +76,7 @@ def queue(
     query = (
         sa.select(
             Grant.case,
+            Grant.intake_key,
             Grant.desk,
             Testimony.state,
             Testimony.language,
@@ -104,6 +108,7 @@ def queue(
             received_on=row.received_on,
             objects=row.object_count,
             size=row.size,
+            intake_key=row.intake_key,
         )
         for row in session.execute(query)
     ]
@@ -193,6 +198,44 @@ def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimon
 def grant_of(session: Session, actor: Actor, case: str) -> Grant | None:
     """Return the actor's own grant."""
     return session.get(Grant, (case, actor.id))
+
+
+def rewrap(
+    session: Session,
+    actor: Actor,
+    case: str,
+    document: object,
+    directory: Directory,
+    now: datetime,
+    *,
+    intake_key: str,
+    grant: bytes,
+) -> None:
+    """Replace the actor's own grant by one that they sealed to the key that the directory lists for them now."""
+    require(actor, Permission.REWRAP_GRANT)
+    opened(session, actor, case, now)
+    mine = session.get(Grant, (case, actor.id), with_for_update=True)
+    if mine is None:
+        raise NotFound
+    if intake_key != intake_key_of(directory, actor.id):
+        raise Unprocessable(
+            "The grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"
+        )
+    if len(grant) != GRANT_SIZE:
+        raise NotSealed("grants-size", f"A grant has {GRANT_SIZE} bytes.")
+    check_sealed(Kind.GRANT, grant, len(grant))
+    body = {"intake_key": intake_key, "grant": b64(grant)}
+    accept(
+        session,
+        document,
+        actor=actor,
+        directory=directory,
+        kind="grant",
+        case=case,
+        body=body,
+        now=now,
+    )
+    mine.sealed, mine.intake_key = grant, intake_key
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Commands of administrators and auditors: people, invitations, suspensions, access reviews, and the record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from amana.cli.staff import as_staff
+from amana.cli.tables import harmless, show
+from amana.client.administrator import Administrator, vetting_body
+from amana.client.errors import Usage
+from amana.client.keyfile import PersonKeys, read_passphrase, write_key
+from amana.protocol.directory import fingerprint
+from amana.protocol.enrolment import ROLES
+
+SEALED = "Administrators cannot open testimonies; this shows who could."
+
+as_administrator = as_staff(Administrator, "administrator")
+
+
+@click.group()
+def admin() -> None:
+    """Look after people. Nothing here opens a testimony."""
+
+
+def _say(document: dict[str, Any], as_json: bool, *lines: str) -> None:
+    if as_json:
+        click.echo(json.dumps(document))
+    else:
+        for line in lines:
+            click.echo(line)
+
+
+@admin.command()
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--role", type=click.Choice(["administrator", "auditor"]), default="administrator")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def init(out: Path, role: str, as_json: bool) -> None:
+    """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
+    keys = PersonKeys.generate(role)
+    path = write_key(keys, out, read_passphrase(confirm=True))
+    public = {"id": keys.id, "signing_key": keys.signing.public}
+    shown = fingerprint(public)
+    document = {"key": str(path), "fingerprint": shown, "public": public}
+    _say(document, as_json, f"Your keys are in {path}.", f"Fingerprint: {shown}")
+
+
+@admin.command()
+@click.option("--role", type=click.Choice(ROLES), required=True)
+@click.option("--desk", "desks", multiple=True, help="For readers; repeat for several desks.")
+@click.option("--days", type=click.IntRange(1, 30), default=7, show_default=True)
+@as_administrator
+def invite(
+    administrator: Administrator, role: str, desks: tuple[str, ...], days: int, as_json: bool
+) -> None:
+    """Invite somebody, once. Give them the token by a way that you trust."""
+    made = administrator.invite(role, list(desks), days)
+    _say(
+        made,
+        as_json,
+        f"Invitation for a {role}, until {harmless(made.get('expires_on'))}:",
+        "",
+        f"    {harmless(made.get('token'))}",
+        "",
+        "It is shown this once, and works once.",
+    )
+
+
+@admin.command()
+@as_administrator
+def people(administrator: Administrator, as_json: bool) -> None:
+    """Show everybody, and how they stand."""
+    found = administrator.listed("people")
+    if as_json:
+        click.echo(json.dumps({"people": found}))
+        return
+    columns = {
+        "id": "id",
+        "roles": "roles",
+        "desks": "desks",
+        "standing": "standing",
+        "confirmed_on": "confirmed",
+        "last_active_on": "active",
+        "valid_until": "vetted until",
+    }
+    show(columns, ({**one, "roles": one.get("roles") or one.get("role")} for one in found), "id")
+
+
+@admin.command()
+@as_administrator
+def invitations(administrator: Administrator, as_json: bool) -> None:
+    """Show the invitations; their tokens are kept nowhere."""
+    found = administrator.listed("invitations")
+    if as_json:
+        click.echo(json.dumps({"invitations": found}))
+        return
+    columns = {
+        "id": "id",
+        "role": "role",
+        "desks": "desks",
+        "issued_on": "issued",
+        "expires_on": "until",
+        "used_by": "used by",
+    }
+    show(columns, found, "id", "used_by")
+
+
+@admin.command()
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@as_administrator
+def pending(administrator: Administrator, out: Path, as_json: bool) -> None:
+    """Write who waits for the officers into a file, which is carried to them by hand."""
+    found = administrator.listed("enrolments")
+    try:
+        out.write_text(json.dumps({"enrolments": found}, indent=1) + "\n", encoding="utf-8")
+    except OSError:
+        raise Usage("The file cannot be written.") from None
+    _say(
+        {"file": str(out), "waiting": len(found)},
+        as_json,
+        f"{len(found)} wait; carry {out} to the officers ('amana officer pending').",
+    )
+
+
+@admin.command()
+@click.argument("person")
+@click.option("--voucher", "vouchers", multiple=True, required=True, help="Exactly two.")
+@click.option("--vetted-on", required=True, help="YYYY-MM-DD.")
+@click.option("--valid-until", required=True, help="YYYY-MM-DD.")
+@click.option("--language", "languages", multiple=True)
+@click.option("--speciality", "specialities", multiple=True)
+@click.option("--conflict", "conflicts", multiple=True, help="Code of a place or person.")
+@as_administrator
+def vet(administrator: Administrator, person: str, as_json: bool, **fields: Any) -> None:
+    """Record what the vetting of PERSON found; it stays on the server and never in the directory."""
+    if len(fields["vouchers"]) != 2:
+        raise Usage("Exactly two people vouch.", slug="vouchers-invalid")
+    administrator.decide("vet", "vetting", person, **vetting_body(fields))
+    _say({"vetted": person}, as_json, f"The vetting of {person} is recorded.")
+
+
+@admin.command()
+@click.argument("person")
+@click.option("--reason", required=True)
+@as_administrator
+def suspend(administrator: Administrator, person: str, reason: str, as_json: bool) -> None:
+    """Put PERSON out, at once and everywhere."""
+    administrator.decide("suspend", "suspension", person, reason=reason)
+    _say(
+        {"suspended": person},
+        as_json,
+        f"{person} is suspended and signed out.",
+        f"What they could open: amana admin record --person {person}",
+    )
+
+
+@admin.command()
+@click.argument("person")
+@click.option("--reason", required=True)
+@as_administrator
+def reinstate(administrator: Administrator, person: str, reason: str, as_json: bool) -> None:
+    """Agree that PERSON works again; a second administrator must agree too."""
+    done = administrator.decide("reinstate", "reinstatement", person, reason=reason)
+    again = done.get("reinstated") is True
+    line = f"{person} works again." if again else "Another administrator must agree too."
+    _say({"person": person, **done}, as_json, line)
+
+
+@admin.command()
+@click.argument("person")
+@as_administrator
+def confirm(administrator: Administrator, person: str, as_json: bool) -> None:
+    """Review the access of PERSON: it goes on for another 90 days."""
+    administrator.decide("confirm", "confirmation", person)
+    _say({"confirmed": person}, as_json, f"The access of {person} goes on.")
+
+
+@admin.command(name="access-review")
+@as_administrator
+def access_review(administrator: Administrator, as_json: bool) -> None:
+    """Show whose access ends soon unless somebody confirms it ('amana admin confirm')."""
+    found = administrator.listed("due")
+    if as_json:
+        click.echo(json.dumps({"due": found}))
+    elif found:
+        columns = {
+            "id": "id",
+            "role": "role",
+            "standing": "standing",
+            "confirmed_on": "confirmed",
+            "due_on": "ends after",
+        }
+        show(columns, found, "id")
+    else:
+        click.echo("Nobody's access ends soon.")
+
+
+@admin.command()
+@as_administrator
+def desks(administrator: Administrator, as_json: bool) -> None:
+    """Show the desks in numbers."""
+    found = administrator.listed("desks")
+    if as_json:
+        click.echo(json.dumps({"desks": found}))
+        return
+    columns = {
+        "id": "desk",
+        "readers": "readers",
+        "waiting": "waiting",
+        "in_review": "in review",
+        "leads": "leads",
+    }
+    show(columns, found, "leads")
+
+
+@admin.command()
+@click.option("--day", help="YYYY-MM-DD; today unless given.")
+@click.option("--person", help="Every case of one person.")
+@as_administrator
+def record(
+    administrator: Administrator, day: str | None, person: str | None, as_json: bool
+) -> None:
+    """Show who could open what until the end of a day, and who did."""
+    found = administrator.record(day, person)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(SEALED)
+    if person is None:
+        columns = {
+            "id": "id",
+            "listed": "listed",
+            "suspended": "suspended",
+            "could_open": "could open",
+            "opened": "opened",
+        }
+        show(columns, found.get("people", []), "id")
+        return
+    click.echo(f"\nCould open, until the end of {harmless(found.get('day'))}:")
+    columns = {"case": "case", "desk": "desk", "received_on": "received"}
+    show(columns, found.get("could_open", []), "case")
+    click.echo("\nOpened:")
+    show({"case": "case", "opened_at": "last"}, found.get("opened", []), "case")

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Tables for people at a terminal; what came from a server is made harmless first."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def show(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], *ids: str) -> None:
+    """Print rows under titles, in the order of `columns` (member: title); `ids` are never cut."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for member, title in columns.items():
+        is_id = member in ids
+        table.add_column(title, min_width=32 if is_id else None, no_wrap=is_id, overflow="fold")
+    for row in rows:
+        table.add_row(*(harmless(row.get(member)) for member in columns))
+    Console().print(table)
+
+
+def harmless(value: object) -> str:
+    """Return text without what would steer a terminal or be markup."""
+    from rich.markup import escape
+
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(harmless, value))
+    text = _plain(value)
+    return escape("".join(filter(str.isprintable, text))[:300])
+
+
+def _plain(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return str(value) if isinstance(value, str | int) else ""

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""The administrator's and the auditor's end: people and the record. Nothing here asks for anything sealed."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from amana.client.errors import NotVerified, Usage
+from amana.client.staff import Staff
+from amana.protocol.encoding import check_id
+from amana.protocol.errors import ProtocolError
+
+LIMIT_BYTES: Final = 8 * 2**20
+_CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class Administrator(Staff):
+    """Somebody who looks after people. Every decision is signed by them and kept."""
+
+    def invite(self, role: str, desks: list[str], days: int) -> dict[str, Any]:
+        """Invite somebody once; returns id, token and expires_on."""
+        body = {"role": role, "desks": sorted(set(desks)), "days": days}
+        return self.act("invite", "/v1/invitations", body=body).document()
+
+    def listed(self, what: str) -> list[dict[str, Any]]:
+        """Return `people`, `invitations`, `enrolments`, `desks`, or `due` access reviews."""
+        path = "/v1/access-reviews" if what == "due" else f"/v1/{what}"
+        found = self._desk.get(path, limit=LIMIT_BYTES).document().get(what)
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+        return found
+
+    def decide(self, kind: str, decision: str, person: str, **body: Any) -> dict[str, Any]:
+        """Sign a decision about a person: vetting, suspension, reinstatement or confirmation."""
+        path = f"/v1/people/{_id(person)}/{decision}"
+        answer = self.act(kind, path, body={"person": person, **body})
+        return answer.document() if answer.status == 200 else {}
+
+    def record(self, day: str | None, person: str | None) -> dict[str, Any]:
+        """Return who could open what until the end of a day, and who did; of one person, every case."""
+        given = {"day": day, "person": person and _id(person)}
+        query = "&".join(f"{name}={value}" for name, value in given.items() if value)
+        found = self._desk.get(f"/v1/record?{query}", limit=LIMIT_BYTES).document()
+        following = found.get("next")
+        while following is not None:
+            if not isinstance(following, str) or not _CURSOR.fullmatch(following):
+                raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+            path = f"/v1/record?{query}&cursor={following}"
+            page = self._desk.get(path, limit=LIMIT_BYTES).document()
+            more, after = page.get("could_open"), page.get("next")
+            # A server that never ends its pages must not keep the client for ever.
+            if not isinstance(more, list) or (
+                after is not None and (not more or after == following)
+            ):
+                raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+            found["could_open"] += more
+            following = after
+        found.pop("next", None)
+        return found
+
+
+def vetting_body(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a vetting with its codes in order."""
+    return {
+        "vouchers": list(fields["vouchers"]),
+        "vetted_on": fields["vetted_on"],
+        "valid_until": fields["valid_until"],
+        **{name: sorted(set(fields[name])) for name in ("languages", "specialities", "conflicts")},
+    }
+
+
+def _id(person: str) -> str:
+    try:
+        return check_id(person)
+    except ProtocolError:
+        raise Usage("A person is called by 32 letters and digits.", slug="bad-id") from None
