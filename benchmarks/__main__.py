@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import sealing, testimonies, uploads
+from benchmarks import sealing, staff, testimonies, uploads
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -21,11 +21,12 @@ from tests.support.uploads import Client
 
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
+PARTS = ("sealing", "testimonies", "uploads", "slow", "staff")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["sealing", "testimonies", "uploads", "slow"])
+    parser.add_argument("--only", choices=PARTS)
     parser.add_argument(
         "--runs", type=int, default=3, help="Runs of each measurement; medians are shown."
     )
@@ -38,7 +39,7 @@ def main() -> None:
             "load": os.getloadavg()[0],
         }
     }
-    wanted = {arguments.only} if arguments.only else {"sealing", "testimonies", "uploads", "slow"}
+    wanted = {arguments.only} if arguments.only else set(PARTS)
     if "sealing" in wanted:
         figures["sealing"] = sealing.measure(64, arguments.runs)
     if wanted - {"sealing"}:
@@ -74,6 +75,8 @@ def _server_figures(
                     )
                     for concurrency in (8, 64)
                 }
+            if "staff" in wanted:
+                figures["people"] = _people(service, folder, server, runs)
             if "uploads" in wanted:
                 figures["uploads"] = _uploads(service, client, folder, runs, size)
             if "slow" in wanted:
@@ -81,6 +84,17 @@ def _server_figures(
                     service, client, service.port, 500, 8 * 1024
                 )
             client.http.close()
+
+
+def _people(service: Service, folder: Path, server: str, runs: int) -> dict[str, Any]:
+    key = sorted((folder / "demo" / "reviewers").glob("*.key"))[0]
+    with fresh_database(server) as url:
+        door = staff.authorisation(folder / "door", url)
+    return {
+        "authorisation of a request": door,
+        "sign-in, concurrency 8": medians(lambda: staff.sign_ins(service, key), runs),
+        "directory of 200 reviewers at 16 desks": staff.large_directory(folder / "large", runs),
+    }
 
 
 def _uploads(service: Any, client: Client, folder: Path, runs: int, size: int) -> dict[str, Any]:

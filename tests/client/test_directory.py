@@ -22,6 +22,7 @@ from amana.client.keyfile import PersonKeys
 from amana.client.officer import Proposal, rotate_root, sign, tuf_key, tuf_signer
 from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import canonical
+from amana.protocol.errors import ProtocolError
 from amana.protocol.signing import SigningKey
 from tests.support.ceremony import Ceremony, Mirror, desk, reader
 
@@ -637,3 +638,24 @@ def test_what_must_be_signed_anew_soon_is_said(ceremony: Ceremony) -> None:
         "The root expires",
     ]
     assert expiry_warnings(None, targets, now) == []
+
+
+def test_a_witness_fetches_the_readers_of_their_desk_alone(mirror: Mirror) -> None:
+    asked: list[str] = []
+
+    def get(name: str) -> bytes | None:
+        asked.append(name)
+        return mirror.get(name)
+
+    whole = fetch_directory(mirror.get, mirror.ceremony.root_bytes, None).directory
+    for desk in whole.desks:
+        asked.clear()
+        found = fetch_directory(get, mirror.ceremony.root_bytes, None, desk=desk.id).directory
+        assert found.readers_of(desk.id) == whole.readers_of(desk.id)
+        assert found.readers.keys() == {desk.id}
+        assert len([name for name in asked if name.startswith("targets/desks/")]) == 1
+    with pytest.raises(ProtocolError) as refused:
+        fetch_directory(
+            mirror.get, mirror.ceremony.root_bytes, None, desk="none"
+        ).directory.readers_of("none")
+    assert refused.value.slug == "desk-unknown"

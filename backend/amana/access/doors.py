@@ -4,11 +4,10 @@
 import re
 
 from flask import g, request
-from flask_jwt_extended import get_jwt, verify_jwt_in_request
 
 from amana.access.roles import Actor
 from amana.access.service import actor_of, directory_of_session, refused
-from amana.access.tokens import SCHEME
+from amana.access.tokens import SCHEME, verified_claims
 from amana.api.services import services
 from amana.directory import service as directory
 from amana.errors import MethodNotAllowed
@@ -24,17 +23,12 @@ def staff_must_sign_in() -> None:
     if request.method == "OPTIONS":
         # Nobody's browser is to ask from another site; there is nothing to allow.
         raise MethodNotAllowed
-    try:
-        verify_jwt_in_request()
-    except RecursionError:
-        # A token whose JSON is nested beyond the stack.
-        raise refused() from None
-    claims = get_jwt()
+    token = _token(request.headers.get("Authorization", ""))
     given = services()
     now = given.clock()
     try:
+        claims = verified_claims(token)
         jkt = str(claims["cnf"]["jkt"])
-        token = _token(request.headers["Authorization"])
         check_proof(
             proof_header(),
             method=request.method,
@@ -46,9 +40,15 @@ def staff_must_sign_in() -> None:
         person, token_id = str(claims["sub"]), str(claims["jti"])
     except (ProtocolError, KeyError, TypeError, UnicodeError):
         raise refused() from None
-    with given.database.reading() as session:
-        version = directory_of_session(session, token_id, person, jkt, now)
-        g.directory = directory.at(session, version, given.caches)
+    except RecursionError:
+        # A token whose JSON is nested beyond the stack.
+        raise refused() from None
+    with given.database.asking() as connection:
+        version = directory_of_session(connection, token_id, person, jkt, now)
+    g.directory = directory.seen(given.caches, version)
+    if g.directory is None:
+        with given.database.reading() as session:
+            g.directory = directory.at(session, version, given.caches)
     g.actor = actor_of(g.directory, person)
 
 

@@ -150,10 +150,10 @@ _WHO = (
 
 
 def directory_of_session(
-    session: Session, token_id: str, person: str, jkt: str, now: datetime
+    connection: sa.Connection, token_id: str, person: str, jkt: str, now: datetime
 ) -> int:
     """Return the version of today's directory, if the session goes on and its person stands as they must."""
-    row = session.connection().execute(_WHO, {"session": token_id, "person": person}).one_or_none()
+    row = connection.execute(_WHO, {"session": token_id, "person": person}).one_or_none()
     if row is None or row.jkt != jkt or row.directory is None:
         raise refused()
     expires_at = (

@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Access tokens of ten minutes (flask-jwt-extended), bound to a key of their client (RFC 9449). They carry an id only."""
 
+import time
 from datetime import timedelta
 from typing import Any
 
 import jwt
 from flask import Flask, Response
-from flask_jwt_extended import JWTManager, create_access_token
+from flask_jwt_extended import (
+    JWTManager,
+    create_access_token,
+    get_jwt,
+    get_jwt_header,
+    verify_jwt_in_request,
+)
 
 from amana.access.models import StaffSession
 from amana.access.service import SESSION_SECONDS, refused
 from amana.api.problems import refusal_problem
-from amana.api.services import Services
+from amana.api.services import Services, services
 
 TYPE = "at+jwt"
 SCHEME = "DPoP"
+KEPT_TOKENS = 1000
 
 
-def register_tokens(app: Flask, services: Services) -> None:
+def register_tokens(app: Flask, given: Services) -> None:
     """Configure the library: header only, one algorithm, keys by name, one answer to everything that is wrong."""
     app.config.update(
         JWT_ALGORITHM="HS256",
@@ -27,7 +35,7 @@ def register_tokens(app: Flask, services: Services) -> None:
         JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=SESSION_SECONDS),
     )
     manager = JWTManager(app)
-    keys = services.secrets.tokens
+    keys = given.secrets.tokens
 
     @manager.encode_key_loader
     def _signing_key(_identity: str) -> bytes:
@@ -59,6 +67,26 @@ def register_tokens(app: Flask, services: Services) -> None:
 def _refused(*_reason: Any) -> Response:
     # Returned, not raised: an error raised inside the library's error handling becomes a 500.
     return refusal_problem(refused())
+
+
+def verified_claims(token: str) -> dict[str, Any]:
+    """Return the claims of this request's token; raises what the library's handlers answer.
+
+    A token that was verified is not verified again until it is over or its key is gone. Whether its session
+    goes on is asked of the database at every request, so that nothing is lost by remembering.
+    """
+    given = services()
+    kept: dict[str, tuple[str, dict[str, Any]]] = given.caches.setdefault("tokens", {})
+    kid, claims = kept.get(token, ("", {}))
+    if claims and claims["exp"] > time.time() and given.secrets.tokens.find(kid) is not None:
+        return claims
+    kept.pop(token, None)
+    verify_jwt_in_request()
+    claims = get_jwt()
+    for oldest in list(kept)[: max(0, len(kept) - KEPT_TOKENS + 1)]:
+        kept.pop(oldest, None)
+    kept[token] = (get_jwt_header()["kid"], claims)
+    return claims
 
 
 def issue(session: StaffSession) -> str:

@@ -174,7 +174,7 @@ def send(
         _state_at(state_path) as state,
         Transport(server, proxy=proxy) as transport,
     ):
-        verified = get_directory(transport, read_limited(root, ROOT_LIMIT_BYTES), patience)
+        verified = get_directory(transport, read_limited(root, ROOT_LIMIT_BYTES), patience, desk)
         consent = choose_consent(verified.directory, language, consent_text)
         if not as_json:
             _ask_consent(consent.text)

@@ -97,23 +97,27 @@ def root_keys(root: Root) -> frozenset[str]:
     return frozenset({*signers, pins.directory_log_key, pins.custody_log_key})
 
 
-def fetch_directory(get: Getter, root: bytes, cache: Path | None) -> VerifiedDirectory:
-    """Return the newest directory that verifies from `root`.
+def fetch_directory(
+    get: Getter, root: bytes, cache: Path | None, *, desk: str | None = None
+) -> VerifiedDirectory:
+    """Return the newest directory that verifies from `root`; with `desk`, of the readers only that desk's.
 
     With a `cache` folder, versions that were seen are remembered and an older one is refused, and
     what did not change is not fetched again; without one nothing stays on the device.
     Raises NotVerified, NetworkFailed as `get` does, and Usage for a cache that cannot be written.
     """
-    return fetch_published(get, root, cache).verified
+    return fetch_published(get, root, cache, desk=desk).verified
 
 
-def fetch_published(get: Getter, root: bytes, cache: Path | None) -> Published:
+def fetch_published(
+    get: Getter, root: bytes, cache: Path | None, *, desk: str | None = None
+) -> Published:
     """Return the newest directory with its signatures; verifies and raises as `fetch_directory` does."""
     pins = read_root(root)
     with tempfile.TemporaryDirectory() as private, refusals():
         folder = cache or Path(private)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _published(get, root, pins, folder)
+        return _published(get, root, pins, folder, desk)
 
 
 def fetch_version(
@@ -249,7 +253,9 @@ def refusals() -> Iterator[None]:
         ) from None
 
 
-def _published(get: Getter, root: bytes, pins: RootPins, folder: Path) -> Published:
+def _published(
+    get: Getter, root: bytes, pins: RootPins, folder: Path, desk: str | None
+) -> Published:
     updater = Updater(
         str(folder),
         metadata_base_url="directory:///",
@@ -268,8 +274,9 @@ def _published(get: Getter, root: bytes, pins: RootPins, folder: Path) -> Publis
     signed = targets.signed
     newest = Metadata[Root].from_file(str(folder / "root.json"))
     first = _target(updater, signed, DIRECTORY_TARGET, folder)
-    files = {name: _target(updater, signed, name, folder) for name in sorted(target_names(first))}
-    directory = parse_directory(files)
+    names = sorted(target_names(first, desk))
+    files = {name: _target(updater, signed, name, folder) for name in names}
+    directory = parse_directory(files, desk)
     if root_pins(newest.signed).deployment != pins.deployment:
         raise NotVerified("The root is of another installation.", slug="directory-tampered")
     check_signed(

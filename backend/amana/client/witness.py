@@ -86,10 +86,15 @@ class Consent:
     text: str
 
 
-def get_directory(transport: Transport, root: bytes, patience: Patience) -> VerifiedDirectory:
-    """Fetch the directory and verify it from `root`; nothing of it stays on the device."""
+def get_directory(
+    transport: Transport, root: bytes, patience: Patience, desk: str | None = None
+) -> VerifiedDirectory:
+    """Fetch the directory, of the readers only those of `desk`, and verify it; nothing of it stays on the device."""
     return fetch_directory(
-        lambda path: transport.get(f"/v1/directory/{path}", patience=patience), root, None
+        lambda path: transport.get(f"/v1/directory/{path}", patience=patience),
+        root,
+        None,
+        desk=desk,
     )
 
 

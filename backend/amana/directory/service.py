@@ -268,6 +268,12 @@ def current(session: Session, cache: dict[str, Any]) -> Directory:
     return at(session, version, cache)
 
 
+def seen(cache: dict[str, Any], version: int) -> Directory | None:
+    """Return a version that this process parsed before."""
+    parsed: dict[int, Directory] = cache.get("directories", {})
+    return parsed.get(version)
+
+
 def at(session: Session, version: int, cache: dict[str, Any]) -> Directory:
     """Return a version that was published."""
     parsed: dict[int, Directory] = cache.setdefault("directories", {})

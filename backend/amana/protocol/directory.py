@@ -333,17 +333,24 @@ def desk_target(desk: str) -> str:
     return f"desks/{desk}.json"
 
 
-def target_names(directory: bytes) -> frozenset[str]:
-    """Return the names of all targets of the version that this `directory.json` describes."""
-    return _target_names(_parsed(_DIRECTORY, directory))
+def target_names(directory: bytes, desk: str | None = None) -> frozenset[str]:
+    """Return the names of the targets of the version that this `directory.json` describes.
+
+    With `desk`, of the readers only those of that desk are among them: a witness needs no others.
+    """
+    return _target_names(_parsed(_DIRECTORY, directory), desk)
 
 
-def parse_directory(targets: Mapping[str, bytes]) -> Directory:
-    """Parse the targets of one version, each at most 512 KiB, and check that they agree."""
+def parse_directory(targets: Mapping[str, bytes], desk: str | None = None) -> Directory:
+    """Parse the targets of one version, each at most 512 KiB, and check that they agree.
+
+    With `desk`, the readers of the others are neither there nor known; that no key is theirs too was checked
+    by the officers' programs and the server.
+    """
     if DIRECTORY_TARGET not in targets:
         raise DirectoryIncomplete
     fields = _parsed(_DIRECTORY, targets[DIRECTORY_TARGET])
-    if set(targets) != _target_names(fields):
+    if set(targets) != _target_names(fields, desk):
         raise DirectoryIncomplete
     desks = tuple(_desk(one) for one in fields["desks"])
     members = _Members()
@@ -351,14 +358,16 @@ def parse_directory(targets: Mapping[str, bytes]) -> Directory:
         _demand(person["id"] not in members.people, "A person is listed twice.")
         members.add(person)
     listed = {}
-    for desk in desks:
-        document = _parsed(_READERS, targets[desk_target(desk.id)])
-        _demand(document["desk"] == desk.id, "The readers of one desk are listed under another.")
+    for known in desks:
+        if desk_target(known.id) not in targets:
+            continue
+        document = _parsed(_READERS, targets[desk_target(known.id)])
+        _demand(document["desk"] == known.id, "The readers of one desk are listed under another.")
         for one in document["readers"]:
-            members.add(one, desk.id)
+            members.add(one, known.id)
             members.own(one["intake_key"], one["id"], "intake")
-        listed[desk.id] = tuple(_reader(one) for one in document["readers"])
-        _check_desk(desk, listed[desk.id])
+        listed[known.id] = tuple(_reader(one) for one in document["readers"])
+        _check_desk(known, listed[known.id])
     _check_custodians(fields["custodians"], members)
     _check_holders("partner", fields["partners"], members)
     return Directory(
@@ -396,10 +405,11 @@ def check_signed(
         raise DirectoryInvalid(title="A person is listed with a key of the root.")
 
 
-def _target_names(fields: Mapping[str, Any]) -> frozenset[str]:
+def _target_names(fields: Mapping[str, Any], only: str | None) -> frozenset[str]:
     names = [desk_target(desk["id"]) for desk in fields["desks"]]
     _demand(len(names) == len(set(names)), "A desk is listed twice.")
-    return frozenset({DIRECTORY_TARGET, PEOPLE_TARGET, *names})
+    wanted = names if only is None else {desk_target(only)} & set(names)
+    return frozenset({DIRECTORY_TARGET, PEOPLE_TARGET, *wanted})
 
 
 def _parsed(form: ma.Schema, document: bytes) -> dict[str, Any]:

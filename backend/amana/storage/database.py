@@ -91,6 +91,12 @@ class Database:
         with self._faults(), Session(self.engine) as session:
             yield session
 
+    @contextmanager
+    def asking(self) -> Iterator[sa.Connection]:
+        """Give a connection for one statement that only reads; cheaper than a session, for every request of staff."""
+        with self._faults(), self.engine.connect() as connection:
+            yield connection
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a statement passes."""
         with self.reading() as session:
