@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The server's log: one JSON line an event, fields from an allow-list; addresses, paths, values and texts never pass."""
 
+import logging
 import sys
+import threading
 import traceback
 from collections.abc import MutableMapping
 from typing import Any
@@ -20,7 +22,14 @@ def _only_allowed(
 
 
 def configure_logs() -> None:
-    """Send the log to standard error, without times finer than the log's reader adds himself."""
+    """Send the log to standard error, without times finer than the log's reader adds himself.
+
+    What libraries log, and the traces of threads that die, may hold anything and go nowhere.
+    """
+    logging.getLogger().addHandler(logging.NullHandler())
+    threading.excepthook = lambda died: log_failure(
+        died.exc_value or died.exc_type(), None, "thread"
+    )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -648,11 +648,11 @@ def test_a_witness_fetches_the_readers_of_their_desk_alone(mirror: Mirror) -> No
         return mirror.get(name)
 
     whole = fetch_directory(mirror.get, mirror.ceremony.root_bytes, None).directory
-    for desk in whole.desks:
+    for one in whole.desks:
         asked.clear()
-        found = fetch_directory(get, mirror.ceremony.root_bytes, None, desk=desk.id).directory
-        assert found.readers_of(desk.id) == whole.readers_of(desk.id)
-        assert found.readers.keys() == {desk.id}
+        found = fetch_directory(get, mirror.ceremony.root_bytes, None, desk=one.id).directory
+        assert found.readers_of(one.id) == whole.readers_of(one.id)
+        assert found.readers.keys() == {one.id}
         assert len([name for name in asked if name.startswith("targets/desks/")]) == 1
     with pytest.raises(ProtocolError) as refused:
         fetch_directory(

@@ -1,6 +1,8 @@
 """Uploads that were left for too long end, and are deleted; announcing them again begins anew."""
 
 import io
+import os
+import threading
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,9 +17,10 @@ from amana.api.services import Services
 from amana.app import create_app, make_services
 from amana.config import read_config
 from amana.directory import service as directory
-from amana.intake import admission, service
+from amana.errors import CaseIncomplete, UploadGone
+from amana.intake import admission, appending, service
 from amana.intake.appending import taken
-from amana.intake.models import ServerProcess, UploadedObject
+from amana.intake.models import ObjectState, ServerProcess, UploadedObject
 from amana.ops.demo import make_demo
 from amana.ops.maintenance import maintain
 from amana.protocol.admission import Notice, pay
@@ -235,3 +238,181 @@ def test_an_upload_that_is_being_deleted_cannot_be_announced_back_to_life(
     assert maintain(services)["abandoned_uploads_deleted"] == 1
     _, again = announce(client, services, made)
     assert again.status_code == 201
+
+
+def whole(client: FlaskClient, services: Services) -> tuple[Made, Any]:
+    """Let every byte arrive, in two pieces, so that the hash is not known before the object is read back."""
+    made, answer = announce(client, services)
+    location, data = answer.json["uploads"][0]["location"], made.sealed[0]
+    assert patch(client, location, data[:5000]).status_code == 204
+    rest = {**TUS, **OFFSET, "Upload-Offset": "5000"}
+    assert client.patch(location, data=data[5000:], headers=rest).status_code == 204
+    return made, answer
+
+
+def row_of(services: Services) -> UploadedObject:
+    with services.database.reading() as session:
+        row = session.scalars(sa.select(UploadedObject)).one()
+        session.expunge(row)
+        return row
+
+
+def stored_file(services: Services) -> Path:
+    [path] = [x for x in (services.config.data / "objects").rglob("*") if x.is_file()]
+    return path
+
+
+def test_a_testimony_that_arrived_whole_is_received_though_nobody_asks(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    _, answer = whole(client, services)
+    clock.now += timedelta(days=services.config.upload_days + 2)
+    done = maintain(services)
+    assert (done["whole_testimonies_received"], done["abandoned_uploads_deleted"]) == (1, 0)
+    assert maintain(services)["whole_testimonies_received"] == 0
+    assert client.post(answer.json["completion"]).json["receipt"]
+
+
+def test_a_late_verification_touches_nothing_of_a_received_testimony(
+    client: FlaskClient, services: Services
+) -> None:
+    _, answer = whole(client, services)
+    stale = row_of(services)
+    writers = client.application.extensions["amana.writers"]
+    appending.verify(services, writers, stale)
+    path = stored_file(services)
+    good = path.read_bytes()
+    path.chmod(0o600)
+    path.write_bytes(bytes(len(good)))
+    # Another completion that listed it before: what was verified once is not read again.
+    appending.verify(services, writers, stale)
+    assert row_of(services).state == ObjectState.VERIFIED
+    path.write_bytes(good)
+    assert client.post(answer.json["completion"]).status_code == 200
+    path.write_bytes(bytes(len(good)))
+    with pytest.raises(UploadGone):
+        appending.verify(services, writers, stale)
+    assert path.exists()
+    assert row_of(services).state == ObjectState.VERIFIED
+    # And should anything want to delete it nevertheless:
+    with services.database.transaction() as session:
+        row = session.scalars(sa.select(UploadedObject)).one()
+        claim = service.claim(row, "w" * 32, writers.process, left_by_crash=False)
+    with pytest.raises(service.ReceivedObjectAtRisk):
+        appending._discard(services, claim)
+    assert path.exists()
+
+
+def test_a_late_verification_leaves_an_upload_that_began_anew(
+    client: FlaskClient, services: Services
+) -> None:
+    made, answer = whole(client, services)
+    stale = row_of(services)
+    path = stored_file(services)
+    path.chmod(0o600)
+    path.write_bytes(bytes(path.stat().st_size))
+    assert client.post(answer.json["completion"]).json["type"] == "sealed-plaintext"
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:4000]).status_code == 204
+    writers = client.application.extensions["amana.writers"]
+    with pytest.raises(CaseIncomplete):
+        appending.verify(services, writers, stale)
+    assert client.head(location, headers=TUS).headers["Upload-Offset"] == "4000"
+
+
+def test_whoever_lost_an_upload_deletes_and_notes_nothing(
+    client: FlaskClient, services: Services
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:5000]).status_code == 204
+    writers = client.application.extensions["amana.writers"]
+    with taken(services, writers, made.case, 1, None) as claim:
+        with services.database.transaction() as session:
+            session.execute(sa.update(UploadedObject).values(writer="z" * 32))
+        with pytest.raises(appending.Superseded):
+            appending._discard(services, claim)
+        with pytest.raises(appending.Superseded):
+            appending.close(services, claim, None)
+    assert stored_file(services).stat().st_size == 5000
+    assert (row_of(services).writer, row_of(services).durable_offset) == ("z" * 32, 5000)
+
+
+def test_an_upload_whose_stored_bytes_are_lost_begins_anew(
+    client: FlaskClient, services: Services
+) -> None:
+    made, answer = announce(client, services)
+    location, data = answer.json["uploads"][0]["location"], made.sealed[0]
+    assert patch(client, location, data[:5000]).status_code == 204
+    os.truncate(stored_file(services), 3000)
+    rest = {**TUS, **OFFSET, "Upload-Offset": "5000"}
+    refused = client.patch(location, data=data[5000:], headers=rest)
+    assert (refused.status_code, refused.json["type"]) == (409, "upload-offset-mismatch")
+    assert refused.headers["Upload-Offset"] == "0"
+    assert client.head(location, headers=TUS).headers["Upload-Offset"] == "0"
+    assert patch(client, location, data).status_code == 204
+    assert client.post(answer.json["completion"]).status_code == 200
+
+
+def test_an_object_that_is_being_read_back_is_told_to_be_whole(
+    client: FlaskClient, services: Services
+) -> None:
+    made, answer = whole(client, services)
+    with services.database.transaction() as session:
+        session.add(ServerProcess(id="b" * 32, beat=7))
+    held(services, "b" * 32)
+    told = client.head(answer.json["uploads"][0]["location"], headers=TUS)
+    assert (told.status_code, told.headers["Upload-Offset"]) == (200, str(len(made.sealed[0])))
+
+
+def test_one_case_that_cannot_be_deleted_keeps_no_other(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    first, answer = announce(client, services)
+    assert (
+        patch(client, answer.json["uploads"][0]["location"], first.sealed[0][:50]).status_code
+        == 204
+    )
+    path = stored_file(services)
+    path.unlink()
+    path.mkdir()
+    announce(client, services)
+    clock.now += timedelta(days=services.config.upload_days + 2)
+    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    path.rmdir()
+    assert maintain(services)["abandoned_uploads_deleted"] == 1
+
+
+def test_a_case_is_read_back_once_however_often_it_is_asked_for(client: FlaskClient) -> None:
+    writers = client.application.extensions["amana.writers"]
+    began, go_on, runs = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        runs.append(1)
+        began.set()
+        go_on.wait(30)
+
+    before = threading.active_count()
+    for _ in range(50):
+        writers.verify_behind("a" * 32, work)
+    assert began.wait(30)
+    assert (len(runs), threading.active_count() - before) == (1, 1)
+    go_on.set()
+    wait_until(lambda: not writers._verifying, "the end of the reading")
+    began.clear()
+    writers.verify_behind("a" * 32, work)
+    assert began.wait(30)
+
+
+def test_a_known_case_is_told_so_whatever_came_as_its_price(
+    client: FlaskClient, services: Services
+) -> None:
+    made, _ = announce(client, services)
+    parts = {name: getattr(made.submission, name) for name in made.submission.__dataclass_fields__}
+    for admission_part in (b"{", b'{"v": 1}'):
+        files = {
+            name: (io.BytesIO(data), name)
+            for name, data in {**parts, "admission": admission_part}.items()
+        }
+        again = client.post("/v1/testimonies", data=files, content_type="multipart/form-data")
+        assert again.status_code == 200, again.json

@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import socket
 import threading
 import time
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -231,3 +233,13 @@ def test_options_tell_what_is_spoken(client: Client, upload: tuple[Made, str, st
     assert answer.status_code == 204
     assert answer.headers["Tus-Version"] == "1.0.0"
     assert answer.headers["Tus-Checksum-Algorithm"] == "sha256"
+
+
+def test_a_request_that_falls_silent_holds_no_thread(client: Client) -> None:
+    address = urlsplit(client.url)
+    with socket.create_connection((address.hostname or "", address.port or 80), timeout=60) as peer:
+        peer.sendall(
+            f"POST /v1/testimonies HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 1000\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x".encode()
+        )
+        assert peer.recv(4096).startswith(b"HTTP/1.1 400 ")

@@ -154,3 +154,82 @@ def test_a_proof_by_another_algorithm_is_refused(algorithm: str) -> None:
 def test_no_other_text_is_a_proof(text: str) -> None:
     with pytest.raises(ProofRefused):
         check(text)
+
+
+GOOD_CLAIMS = {"jti": "a" * 32, "htm": "GET", "htu": URL, "iat": int(NOW.timestamp())}
+
+
+def signed(header: dict[str, Any], payload: object, key: SigningKey = KEY) -> str:
+    """Sign by hand what no library would, such as header members that it would have to understand."""
+    good = {"alg": ALGORITHM, "typ": TYPE, "jwk": {"kty": "OKP", "crv": "Ed25519", "x": X}}
+    parts = [_base64url(json.dumps(part).encode()) for part in ({**good, **header}, payload)]
+    message = ".".join(parts)
+    return f"{message}.{_base64url(key.private.sign(message.encode()))}"
+
+
+BODY = {**GOOD_CLAIMS, "ath": token_hash(TOKEN)}
+
+
+def test_the_proof_that_was_signed_by_hand_is_good() -> None:
+    check(signed({}, BODY))
+
+
+def test_a_proof_that_another_key_signed_is_refused() -> None:
+    with pytest.raises(ProofRefused):
+        check(signed({}, BODY, SigningKey.generate()))
+
+
+@pytest.mark.parametrize("part", [0, 1, 2])
+def test_a_proof_that_was_changed_after_it_was_signed_is_refused(part: int) -> None:
+    one, other = (signed({}, {**BODY, "jti": letter * 32}).split(".") for letter in ("a", "b"))
+    other[0] = signed({"x": 1}, BODY).split(".")[0]
+    one[part] = other[part]
+    with pytest.raises(ProofRefused):
+        check(".".join(one))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"alg": "none"},
+        {"alg": "Ed25519"},
+        {"alg": "eddsa"},
+        {"alg": ["EdDSA"]},
+        {"alg": None},
+        {"typ": "DPoP+jwt"},
+        {"typ": None},
+        {"crit": []},
+        {"crit": ["exp"]},
+        {"crit": ["b64"], "b64": False},
+        {"b64": False},
+        {"b64": True},
+    ],
+    ids=str,
+)
+def test_a_proof_whose_header_asks_for_something_else_is_refused(header: dict[str, Any]) -> None:
+    with pytest.raises(ProofRefused):
+        check(signed(header, BODY))
+
+
+@pytest.mark.parametrize("payload", [[], [BODY], "text", 7, None, True, {}], ids=str)
+def test_a_proof_that_claims_nothing_is_refused(payload: object) -> None:
+    with pytest.raises(ProofRefused):
+        check(signed({}, payload))
+
+
+@pytest.mark.parametrize("added", ["=", "!", ",", " ", "\n", ".", ".x", ",a.b.c", "é"])
+def test_nothing_may_follow_or_precede_a_proof(added: str) -> None:
+    proof = signed({}, BODY)
+    for text in (proof + added, added + proof):
+        with pytest.raises(ProofRefused):
+            check(text)
+
+
+def test_a_proof_has_a_limited_size() -> None:
+    def padded(letters: int) -> str:
+        return signed({}, {**BODY, "more": "x" * letters})
+
+    within = max(n for n in range(1000, 1600) if len(padded(n)) <= 2048)
+    check(padded(within))
+    with pytest.raises(ProofRefused):
+        check(padded(within + 3))

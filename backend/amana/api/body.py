@@ -2,6 +2,7 @@
 """The body of a request as it comes off the wire, block by block; a cut or silent sender ends it without loss."""
 
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
@@ -33,14 +34,20 @@ class Body:
         self._environ = environ
         self._silence_seconds = silence_seconds
         self._socket: socket.socket | None = environ.get("gunicorn.socket")
+        self._lock = threading.Lock()
         self._superseded = False
 
     def blocks(self) -> Iterator[memoryview]:
         """Yield the body; a block is valid until the next one is asked for."""
         received = 0
-        for block in self._source():
-            received += len(block)
-            yield block
+        try:
+            for block in self._source():
+                received += len(block)
+                yield block
+        finally:
+            with self._lock:
+                # Whatever comes on this connection now is another request, perhaps another person's.
+                self._socket = None
         if received == self.length:
             self.end = End.COMPLETE
         elif self._superseded:
@@ -49,9 +56,10 @@ class Body:
     def supersede(self) -> None:
         """End the body from another thread, now; what was received before stays with its owner."""
         self._superseded = True
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RD)
+        with self._lock:
+            if self._socket is not None:
+                with suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RD)
 
     def _source(self) -> Iterator[memoryview]:
         stream = self._environ["wsgi.input"]

@@ -4,6 +4,7 @@
 import hashlib
 import hmac
 import os
+import secrets
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -134,7 +135,8 @@ def _write(path: Path, key: bytes) -> None:
 
 
 def _draft(path: Path, key: bytes) -> Path:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not by the process id: in a container a crashed start and the next one have the same.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         os.write(descriptor, key)

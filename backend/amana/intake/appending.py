@@ -6,7 +6,6 @@ request that is more than one transaction.
 """
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,13 +21,14 @@ from amana.errors import (
     Unprocessable,
     UploadBusy,
     UploadGone,
+    UploadOffsetMismatch,
 )
 from amana.intake import service
 from amana.intake.models import ObjectState, UploadedObject
 from amana.intake.service import Claim
 from amana.intake.uploads import ChecksumMismatch, Patch, check_patch
 from amana.intake.writers import DEAD_AFTER_SECONDS, Writers
-from amana.logs import log_failure
+from amana.logs import log_event, log_failure
 from amana.protocol.errors import ProtocolError
 from amana.protocol.sealing import OVERHEAD, Kind, check_sealed
 from amana.storage.blobs import BlobDamaged, Progress, StoreUnavailable
@@ -62,12 +62,19 @@ def offset_of(services: Services, writers: Writers, case: str, n: int) -> tuple[
     whoever asks has lost that connection, and must be told of every byte that it brought."""
     with services.database.reading() as session:
         upload = service.open_upload(session, case, n, services.today(), lock=False)
-        offset, size, held = upload.durable_offset, upload.size, upload.writer is not None
+        offset, size = upload.durable_offset, upload.size
+        held = upload.writer is not None and upload.state == ObjectState.ARRIVING
         testimony = service.find(session, case)
         expires_on = testimony.expires_on.isoformat() if testimony and testimony.expires_on else ""
     if held:
-        with taken(services, writers, case, n, None) as claim:
-            offset = claim.progress.offset
+        try:
+            with taken(services, writers, case, n, None) as claim:
+                offset = claim.progress.offset
+        except UploadGone:
+            # The writer closed it just now.
+            with services.database.reading() as session:
+                upload = service.open_upload(session, case, n, services.today(), lock=False)
+                offset = upload.durable_offset
     return offset, size, expires_on
 
 
@@ -79,7 +86,8 @@ def append(
         check_patch(patch, offset=claim.progress.offset, size=claim.size)
         whole = hashlib.sha256() if patch.offset == 0 else None
         sent = hashlib.sha256() if patch.checksum is not None else None
-        progress = _store(services, claim, body, whole, sent, patch.checksum)
+        with _lost_begins_anew(services, claim):
+            progress = _store(services, claim, body, whole, sent, patch.checksum)
         claim = replace(claim, progress=progress)
         if body.end is not End.COMPLETE:
             raise _unfinished(body.end, progress.offset)
@@ -92,9 +100,7 @@ def append(
 def remove(services: Services, writers: Writers, case: str, n: int) -> None:
     """End an upload for good and delete its bytes."""
     with taken(services, writers, case, n, None) as claim:
-        services.blobs.delete(claim.key, claim.progress)
-        with services.database.transaction() as session:
-            service.discard(session, claim, ObjectState.DELETED)
+        _discard(services, claim, ObjectState.DELETED)
 
 
 @contextmanager
@@ -107,11 +113,38 @@ def taken(
         claim = _take(services, writers, writer, case, n)
         with _released(services, claim):
             if claim.left_by_crash:
-                found = services.blobs.recover(claim.key, claim.progress, claim.size)
+                with _lost_begins_anew(services, claim):
+                    found = services.blobs.recover(claim.key, claim.progress, claim.size)
                 claim = replace(claim, progress=found)
                 with services.database.transaction() as session:
-                    service.record_progress(session, claim, found)
+                    _still_mine(service.record_progress(session, claim, found))
             yield claim
+
+
+def _still_mine(matched: bool) -> None:
+    """End a request that lost its claim: what it would note or delete belongs to another now."""
+    if not matched:
+        raise Superseded
+
+
+def _discard(services: Services, claim: Claim, state: ObjectState = ObjectState.ARRIVING) -> None:
+    """Delete an upload's bytes, if the claim still holds; first none of them count, then they are gone."""
+    with services.database.transaction() as session:
+        _still_mine(service.begin_discarding(session, claim))
+    services.blobs.delete(claim.key, claim.progress)
+    with services.database.transaction() as session:
+        _still_mine(service.discarded(session, claim, state))
+
+
+@contextmanager
+def _lost_begins_anew(services: Services, claim: Claim) -> Iterator[None]:
+    """Let an upload whose recorded bytes the store does not have begin anew; its sender is told so."""
+    try:
+        yield
+    except BlobDamaged:
+        log_event("stored-bytes-lost")
+        _discard(services, claim)
+        raise UploadOffsetMismatch(headers={"Upload-Offset": "0"}, offset=0) from None
 
 
 @contextmanager
@@ -166,8 +199,7 @@ def _store(
         # Bytes that came with a checksum count only once it was checked.
         if sent is None:
             with services.database.transaction() as session:
-                if not service.record_progress(session, claim, progress):
-                    raise Superseded
+                _still_mine(service.record_progress(session, claim, progress))
 
     # Left without close, the appender forgets: so do bytes whose checksum is wrong or was not reached.
     with services.blobs.resume(claim.key, claim.progress, claim.size, note) as appender:
@@ -190,7 +222,7 @@ def _store(
             raise ChecksumMismatch(headers={"Upload-Offset": str(claim.progress.offset)})
         progress = appender.close()
     with services.database.transaction() as session:
-        service.record_progress(session, claim, progress)
+        _still_mine(service.record_progress(session, claim, progress))
     return progress
 
 
@@ -207,13 +239,11 @@ def close(services: Services, claim: Claim, digest: str | None) -> None:
     except BlobDamaged:
         fault = ObjectHashMismatch(i=claim.n)
     if fault is not None:
-        services.blobs.delete(claim.key, claim.progress)
-        with services.database.transaction() as session:
-            service.discard(session, claim)
+        _discard(services, claim)
         raise fault
     with services.database.transaction() as session:
         state = ObjectState.STORED if digest is None else ObjectState.VERIFIED
-        service.settle(session, claim, state)
+        _still_mine(service.settle(session, claim, state))
 
 
 def _fault(services: Services, claim: Claim, digest: str | None) -> Refusal | None:
@@ -250,8 +280,15 @@ def complete(services: Services, writers: Writers, case: str) -> str | None:
         unverified = [one for one in uploads if one.state != ObjectState.VERIFIED]
         size = sum(one.size for one in unverified)
     if size > INLINE_VERIFY_BYTES:
-        _verify_behind(services, writers, unverified)
+        writers.verify_behind(case, lambda: _receive_behind(services, writers, case, unverified))
         return None
+    return receive(services, writers, case, unverified)
+
+
+def receive(
+    services: Services, writers: Writers, case: str, unverified: list[UploadedObject]
+) -> str:
+    """Read back what was not verified yet, receive the testimony, and return its receipt."""
     for upload in unverified:
         verify(services, writers, upload)
     with services.database.transaction() as session:
@@ -265,6 +302,8 @@ def complete(services: Services, writers: Writers, case: str) -> str | None:
 def verify(services: Services, writers: Writers, upload: UploadedObject) -> None:
     """Read an object back and compare it with the hash that was announced; a damaged one begins anew."""
     with _held_for_reading(services, writers, upload) as claim:
+        if claim is None:
+            return
         digest = hashlib.sha256()
         with suppress(BlobDamaged):
             services.blobs.finish(claim.key, claim.progress, claim.size)
@@ -276,43 +315,77 @@ def verify(services: Services, writers: Writers, upload: UploadedObject) -> None
 @contextmanager
 def _held_for_reading(
     services: Services, writers: Writers, upload: UploadedObject
-) -> Iterator[Claim]:
+) -> Iterator[Claim | None]:
     writers.announce()
     with writers.writing(None) as writer:
         claim = _claim_unless_held(services, writers, writer, upload)
+        if claim is None:
+            yield None
+            return
         with _released(services, claim):
             yield claim
 
 
 def _claim_unless_held(
     services: Services, writers: Writers, writer: str, upload: UploadedObject
-) -> Claim:
-    """Claim an object that nobody holds; whoever holds it goes on, unless their process no longer beats."""
-    began = time.monotonic()
+) -> Claim | None:
+    """Claim a whole object that nobody holds, or return None when somebody verified it meanwhile.
+
+    Whoever holds it goes on, unless their process no longer beats.
+    """
     first: int | None = None
+    first_at: float | None = None
     while True:
         with services.database.transaction() as session:
             row = service.open_upload(session, upload.case, upload.n, services.today(), lock=True)
-            beat = service.beat_of(session, row.process)
-            dead = beat is None or time.monotonic() - began > DEAD_AFTER_SECONDS
-            if row.writer is None or dead or writers.holds(row) is False:
+            if row.state == ObjectState.VERIFIED:
+                return None
+            if row.durable_offset < row.size:
+                # It was damaged and comes again, since this verification began.
+                raise CaseIncomplete
+            beat, now = service.beat_of(session, row.process), time.monotonic()
+            silent = first_at is not None and now - first_at > DEAD_AFTER_SECONDS
+            if row.writer is None or beat is None or silent or writers.holds(row) is False:
                 return service.claim(row, writer, writers.process, left_by_crash=False)
-        if row.process == writers.process or beat != (first := beat if first is None else first):
+        if first_at is None:
+            first, first_at = beat, now
+        if row.process == writers.process or beat != first:
             raise UploadBusy(headers={"Retry-After": "1"})
         time.sleep(TAKEOVER_POLL_SECONDS)
 
 
-def _verify_behind(services: Services, writers: Writers, uploads: list[UploadedObject]) -> None:
-    """Verify in a thread of this process, one at a time for a case; asking again is how a client learns the end."""
+def _receive_behind(
+    services: Services, writers: Writers, case: str, unverified: list[UploadedObject]
+) -> None:
+    """Receive a case in the background; asking again is how its sender learns the end, if they still can."""
+    try:
+        receive(services, writers, case, unverified)
+    except (Refusal, StoreUnavailable, DatabaseUnavailable):
+        # The sender asks again, and hears of a refusal then.
+        return
+    except Exception as error:
+        log_failure(error, None, "verify")
 
-    def run() -> None:
-        for upload in uploads:
-            try:
-                verify(services, writers, upload)
-            except (Refusal, StoreUnavailable, DatabaseUnavailable):
-                # The client asks again, and hears of a refusal then.
+
+def receive_what_is_whole(services: Services, writers: Writers) -> int:
+    """Receive every testimony that arrived whole and was never asked about: its witness may be unable to.
+
+    Returns how many. To be called before anything expires.
+    """
+    with services.database.reading() as session:
+        cases = service.whole_but_waiting(session)
+    done = 0
+    for case in cases:
+        with services.database.transaction() as session:
+            testimony = service.find(session, case, lock=True)
+            if testimony is None or testimony.expires_on is None:
                 continue
-            except Exception as error:
-                log_failure(error, None, "verify")
-
-    threading.Thread(target=run, name="verify", daemon=True).start()
+            testimony.expires_on = max(testimony.expires_on, services.today())
+            waiting = service.objects_of(session, case)
+            unverified = [one for one in waiting if one.state != ObjectState.VERIFIED]
+        try:
+            receive(services, writers, case, unverified)
+        except (Refusal, StoreUnavailable):
+            continue
+        done += 1
+    return done

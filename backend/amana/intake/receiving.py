@@ -14,9 +14,12 @@ from amana.intake.service import Known
 from amana.intake.writers import DEAD_AFTER_SECONDS
 from amana.protocol.admission import AdmissionRefused, Notice, Proof, check_proof
 from amana.protocol.directory import Directory
+from amana.protocol.errors import ProtocolError
 from amana.protocol.submission import CheckedSubmission, Submission, check_submission
+from amana.storage.blobs import StoreUnavailable
 
 PRICE_KEPT_SECONDS = 5.0
+DIRECTORY_KEPT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def take(services: Services, parts: Submission, proof: bytes | None) -> Announce
                 custody_log=services.secrets.custody_log,
             )
         return Announced(_document(services, checked, known), new=True)
-    except (AdmissionAsked, Unprocessable, Conflict):
+    except (AdmissionAsked, Unprocessable, Conflict, directory.NoDirectory):
         # A repetition costs nothing and needs no price of today nor the directory of today.
         if (answer := _again(services, checked)) is not None:
             return answer
@@ -86,17 +89,18 @@ def _again(services: Services, checked: CheckedSubmission) -> Announced | None:
 
 
 def _directory_for(services: Services, checked: CheckedSubmission) -> Directory:
-    """Check a submission against the directory, first as this process last saw it, then as it is now."""
-    seen: Directory | None = services.caches.get("directory")
-    if seen is not None:
+    """Check a submission against the directory as this process saw it seconds ago, or else as it is now."""
+    seen, seen_at = services.caches.get("directory", (None, 0.0))
+    if seen is not None and time.monotonic() - seen_at < DIRECTORY_KEPT_SECONDS:
         try:
             service.check_against_directory(checked, seen)
-            return seen
+            found: Directory = seen
+            return found
         except Unprocessable:
             pass
     with services.database.reading() as session:
         now = directory.current(session, services.caches)
-    services.caches["directory"] = now
+    services.caches["directory"] = (now, time.monotonic())
     service.check_against_directory(checked, now)
     return now
 
@@ -109,7 +113,7 @@ def _check_admission(services: Services, checked: CheckedSubmission, proof: byte
         return check_proof(
             Proof.parse(proof), asked, checked.parts.digest(), checked.declared_bytes
         )
-    except AdmissionRefused as error:
+    except ProtocolError as error:
         raise AdmissionAsked(error.title, slug=error.slug, notice=asked.document()) from None
 
 
@@ -147,8 +151,12 @@ def expire(services: Services) -> int:
             ended = service.end_abandoned(session, case, services.today(), silent)
         if ended is None:
             continue
-        for key, progress in ended:
-            services.blobs.delete(key, progress)
+        try:
+            for key, progress in ended:
+                services.blobs.delete(key, progress)
+        except StoreUnavailable:
+            # One that cannot be deleted now must not keep the others; the next run finds it again.
+            continue
         with services.database.transaction() as session:
             service.forget(session, case)
         done += 1
@@ -163,4 +171,4 @@ def _silent_processes(services: Services) -> frozenset[str]:
         time.sleep(DEAD_AFTER_SECONDS)
     with services.database.reading() as session:
         now = service.beats(session)
-    return frozenset(process for process, beat in before.items() if now.get(process) == beat)
+    return frozenset(process for process, beat in before.items() if now.get(process, beat) == beat)

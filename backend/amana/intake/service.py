@@ -22,6 +22,11 @@ from amana.protocol.submission import CheckedSubmission, Limits, Submission, che
 from amana.storage.blobs import Progress
 from amana.storage.database import table_of
 
+
+class ReceivedObjectAtRisk(Exception):
+    """Something would delete an object of a testimony whose receipt was given; an operator must look."""
+
+
 # Built once: on the busiest path, building a statement costs more than running it.
 _INSERT_TESTIMONY = sa.insert(table_of(Testimony))
 _INSERT_GRANTS = sa.insert(table_of(Grant))
@@ -248,9 +253,35 @@ def settle(session: Session, claim: Claim, state: ObjectState) -> bool:
     return _update(session, claim, state=state, durable_offset=claim.size)
 
 
-def discard(session: Session, claim: Claim, state: ObjectState = ObjectState.ARRIVING) -> bool:
+def begin_discarding(session: Session, claim: Claim) -> bool:
+    """Note, before bytes are deleted, that none count any more; False when the claim was lost.
+
+    What belongs to a received testimony is never deleted: ReceivedObjectAtRisk.
+    """
+    testimony = find(session, claim.case, lock=True)
+    if testimony is not None:
+        session.refresh(testimony)
+        if testimony.received_on is not None:
+            raise ReceivedObjectAtRisk
+    return _update(session, claim, state=ObjectState.ARRIVING, durable_offset=0)
+
+
+def discarded(session: Session, claim: Claim, state: ObjectState = ObjectState.ARRIVING) -> bool:
     """Note that the bytes are gone: the upload begins anew, or is over."""
     return _update(session, claim, state=state, durable_offset=0, progress="")
+
+
+def whole_but_waiting(session: Session) -> list[str]:
+    """Return the cases of which every byte arrived, and nobody came to ask for the receipt."""
+    missing = sa.exists().where(
+        UploadedObject.case == Testimony.case,
+        sa.or_(
+            UploadedObject.durable_offset < UploadedObject.size,
+            UploadedObject.state == ObjectState.DELETED,
+        ),
+    )
+    query = sa.select(Testimony.case).where(Testimony.state == State.ARRIVING, ~missing)
+    return list(session.scalars(query.order_by(Testimony.case)))
 
 
 def _update(session: Session, claim: Claim, **values: Any) -> bool:
@@ -341,7 +372,13 @@ def end_abandoned(
         return None
     lock = sa.select(UploadedObject).where(UploadedObject.case == case).with_for_update()
     uploads = session.scalars(lock.order_by(UploadedObject.n)).all()
-    busy = [one for one in uploads if one.process is not None and one.process not in silent]
+    busy = [
+        one
+        for one in uploads
+        if one.process is not None
+        and one.process not in silent
+        and beat_of(session, one.process) is not None
+    ]
     for one in busy:
         one.wanted = True
     if busy:

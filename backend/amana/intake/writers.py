@@ -3,7 +3,8 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -11,12 +12,14 @@ import sqlalchemy as sa
 
 from amana.api.body import Body
 from amana.intake.models import ServerProcess, UploadedObject
+from amana.logs import log_failure
 from amana.protocol.encoding import random_id
 from amana.storage.database import Database, DatabaseUnavailable
 
 BEAT_SECONDS = 0.75
 LOOK_SECONDS = 0.1
 DEAD_AFTER_SECONDS = 3.0
+VERIFIERS = 2
 
 
 class Writers:
@@ -31,6 +34,8 @@ class Writers:
         self._lock = threading.Lock()
         self._bodies: dict[str, Body | None] = {}
         self._busy = threading.Event()
+        self._verifying: set[str] = set()
+        self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -60,7 +65,7 @@ class Writers:
     def announce(self) -> None:
         """Make sure that this process is known before it claims anything."""
         with self._lock:
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._beat()
                 self._thread = threading.Thread(target=self._run, name="writers", daemon=True)
                 self._thread.start()
@@ -71,6 +76,22 @@ class Writers:
             body = self._bodies.get(writer or "")
         if body is not None:
             body.supersede()
+
+    def verify_behind(self, case: str, work: Callable[[], None]) -> None:
+        """Do the reading back of a case in a thread; while that goes on, asking again adds nothing."""
+        with self._lock:
+            if case in self._verifying:
+                return
+            self._verifying.add(case)
+
+        def run() -> None:
+            try:
+                work()
+            finally:
+                with self._lock:
+                    self._verifying.discard(case)
+
+        self._verifiers.submit(run)
 
     def _run(self) -> None:
         beat_at = 0.0
@@ -88,6 +109,9 @@ class Writers:
                     self.supersede(writer)
             except DatabaseUnavailable:
                 pass
+            except Exception as error:
+                # Without its beat every upload of this process would soon look abandoned.
+                log_failure(error, None, "writers")
             time.sleep(LOOK_SECONDS)
 
     def _beat(self) -> None:

@@ -3,12 +3,19 @@
 
 from amana.api.services import Services
 from amana.directory import service as directory
+from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
+from amana.intake.writers import Writers
 
 
 def maintain(services: Services) -> dict[str, int]:
     """Do what is due and return how much of each was done."""
-    abandoned = expire(services)
+    # First what keeps the service going, then what cannot be taken back.
     with services.database.transaction() as session:
         refreshed = directory.refresh(session, services.secrets.online, services.clock())
-    return {"abandoned_uploads_deleted": abandoned, "directory_metadata_signed": refreshed}
+    received = receive_what_is_whole(services, Writers(services.database))
+    return {
+        "directory_metadata_signed": refreshed,
+        "whole_testimonies_received": received,
+        "abandoned_uploads_deleted": expire(services),
+    }

@@ -4,6 +4,7 @@
 import gc
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from flask import Flask
@@ -40,6 +41,27 @@ class QuietLogger(Logger):  # type: ignore[misc]
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         """Log no access at all."""
+
+
+def impatient(
+    app: Callable[..., Iterable[bytes]], silence_seconds: float
+) -> Callable[..., Iterable[bytes]]:
+    """Let a body that falls silent end in a TimeoutError; else its sender could hold a thread for ever."""
+
+    def wrapped(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        connection = environ.get("gunicorn.socket")
+        if connection is None:
+            return app(environ, start_response)
+        before = connection.gettimeout()
+        connection.settimeout(silence_seconds)
+        try:
+            # The answer is sent later, and may take as long as a slow reader needs.
+            return app(environ, start_response)
+        finally:
+            with suppress(OSError):
+                connection.settimeout(before)
+
+    return wrapped
 
 
 def closing_when_asked(app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
@@ -105,5 +127,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        app.wsgi_app = closing_when_asked(app.wsgi_app)  # type: ignore[method-assign]
+        silence_seconds = app.extensions["amana"].config.silence_seconds
+        app.wsgi_app = closing_when_asked(  # type: ignore[method-assign]
+            impatient(app.wsgi_app, silence_seconds)
+        )
         return app

@@ -72,7 +72,12 @@ class Proof:
         if not isinstance(document, dict) or document.keys() != {"v", "day", "price", "nonce"}:
             raise AdmissionRefused("admission-invalid", "The proof of admission has other fields.")
         price = document["price"]
-        if document["v"] != 1 or type(price) is not int or not 0 <= price <= MAX_PRICE:
+        if (
+            type(document["v"]) is not int
+            or document["v"] != 1
+            or type(price) is not int
+            or not 0 <= price <= MAX_PRICE
+        ):
             raise AdmissionRefused("admission-invalid", "The proof of admission is not one.")
         return cls(parse_day(document["day"]).isoformat(), price, unb64(document["nonce"], 16))
 

@@ -5,15 +5,17 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -41,12 +43,18 @@ class DatabaseUnavailable(Exception):
     """The database cannot be reached, is full, or does not answer in time."""
 
 
-# SQLSTATE classes 40 (a retry may succeed) and 53/57/58 (out of resources, shut down, I/O).
+LOCK_SECONDS = 20.0
+LOCK_POLL_SECONDS = 0.005
+
+# SQLSTATE classes: 08 connection, 25 a transaction that cannot be (a database that reads only, after a
+# failover), 40 a retry may succeed, 53/57/58 out of resources, shut down, I/O.
+_UNAVAILABLE = {"08", "25", "40", "53", "57", "58"}
 _SQLITE_FULL = {
     sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_READONLY,
 }
 
 
@@ -63,13 +71,22 @@ class Database:
         if self.is_sqlite:
             self._prepare_folder()
             self.engine = sa.create_engine(
-                self.url, pool_size=pool_size, max_overflow=-1, connect_args={"timeout": 20}
+                self.url,
+                pool_size=pool_size,
+                max_overflow=-1,
+                connect_args={"timeout": LOCK_SECONDS},
+                hide_parameters=True,
             )
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
             self.engine = sa.create_engine(
-                self.url, pool_size=pool_size, max_overflow=0, pool_timeout=15, pool_pre_ping=False
+                self.url,
+                pool_size=pool_size,
+                max_overflow=0,
+                pool_timeout=15,
+                pool_pre_ping=False,
+                hide_parameters=True,
             )
         self._writer = threading.Lock()
 
@@ -112,7 +129,7 @@ class Database:
             yield
         except PoolTimeout:
             raise DatabaseUnavailable from None
-        except (OperationalError, InterfaceError) as error:
+        except DBAPIError as error:
             # The driver's text may hold addresses and values, so nothing of it travels on.
             if _is_unavailable(error.orig):
                 raise DatabaseUnavailable from None
@@ -123,17 +140,41 @@ class Database:
         if not self.is_sqlite or self.url.database in (None, "", ":memory:"):
             yield
             return
-        with self._writer:
-            descriptor = os.open(f"{self.url.database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        deadline = time.monotonic() + LOCK_SECONDS
+        if not self._writer.acquire(timeout=LOCK_SECONDS):
+            raise DatabaseUnavailable
+        try:
+            descriptor = _lock_file(f"{self.url.database}.lock", deadline)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield
             finally:
                 os.close(descriptor)
+        finally:
+            self._writer.release()
 
     def _prepare_folder(self) -> None:
         if self.url.database and self.url.database != ":memory:":
             Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _lock_file(path: str, deadline: float) -> int:
+    """Lock a file against other processes and return it; whoever holds it may have been stopped for good."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        raise DatabaseUnavailable from None
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                raise DatabaseUnavailable from None
+            time.sleep(LOCK_POLL_SECONDS)
+        except OSError:
+            os.close(descriptor)
+            raise DatabaseUnavailable from None
 
 
 def _is_unavailable(original: BaseException | None) -> bool:
@@ -141,7 +182,9 @@ def _is_unavailable(original: BaseException | None) -> bool:
         code = getattr(original, "sqlite_errorcode", None)
         return code is not None and (code & 0xFF) in _SQLITE_FULL
     state = getattr(original, "sqlstate", None)
-    return state is None or str(state)[:2] in {"08", "40", "53", "57", "58"}
+    if state is None:
+        return isinstance(original, psycopg.OperationalError | psycopg.InterfaceError)
+    return str(state)[:2] in _UNAVAILABLE
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

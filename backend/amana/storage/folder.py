@@ -59,11 +59,21 @@ class FolderStore:
         return _FileAppender(descriptor, path.parent, progress.offset, size)
 
     def recover(self, key: str, progress: Progress, size: int) -> Progress:
-        """Return the length of the partial file, or of the finished one."""
+        """Return the length of the partial file, or of the finished one, once it is surely on disk."""
         path = self._path(key)
-        there = _size(path)
-        if there is None:
-            there = _size(_partial(path)) or 0
+        with _faults():
+            there = _size(path)
+            if there is None:
+                there = 0
+                with suppress(FileNotFoundError):
+                    descriptor = _open_alone(_partial(path), os.O_RDWR)
+                    try:
+                        _settle(descriptor)
+                        there = os.fstat(descriptor).st_size
+                    finally:
+                        os.close(descriptor)
+            if there:
+                _settle_folders(path.parent)
         if there < progress.offset:
             raise BlobDamaged
         return Progress(min(there, size))

@@ -1,0 +1,121 @@
+"""The server's own keys: made once, never weak, never readable by others; those of tokens change without a restart."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from amana.api.secrets import (
+    NAMES,
+    PREVIOUS_TOKENS,
+    SecretsUnusable,
+    TokenKeys,
+    load_secrets,
+    rotate_tokens,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    load_secrets(tmp_path / "secrets", create=True)
+    return tmp_path / "secrets"
+
+
+def test_keys_are_made_once_and_for_their_owner_alone(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(before) == set(NAMES)
+    assert len(set(before.values())) == len(NAMES)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+    load_secrets(folder, create=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+WEAK = {
+    "empty": b"",
+    "short": bytes(range(31)),
+    "long": bytes(range(33)),
+    "zeros": bytes(32),
+    "one word": b"secret\n" * 4 + b"secr",
+    "a default": b"changeme" * 4,
+}
+
+
+@pytest.mark.parametrize("weak", WEAK)
+@pytest.mark.parametrize("name", [*NAMES, PREVIOUS_TOKENS])
+def test_nothing_starts_with_a_weak_key(folder: Path, name: str, weak: str) -> None:
+    path = folder / name
+    path.write_bytes(WEAK[weak])
+    path.chmod(0o600)
+    with pytest.raises(SecretsUnusable):
+        load_secrets(folder, create=True)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_nothing_starts_with_a_key_that_others_can_read_or_write(folder: Path, mode: int) -> None:
+    (folder / "tokens").chmod(mode)
+    with pytest.raises(SecretsUnusable):
+        load_secrets(folder, create=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_missing_key_is_not_made_unless_asked_for(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(SecretsUnusable):
+        load_secrets(folder)
+
+
+def test_no_key_is_in_what_is_printed_of_them(folder: Path) -> None:
+    secrets = load_secrets(folder)
+    assert str(secrets.capability) not in repr(secrets)
+    assert "capability=" not in repr(secrets)
+
+
+def test_running_servers_see_a_new_key_and_keep_the_one_before(folder: Path) -> None:
+    running = TokenKeys(folder)
+    names, keys = [], []
+    for _ in range(3):
+        name, key = running.current()
+        names.append(name)
+        keys.append(key)
+        rotate_tokens(folder)
+    name, key = TokenKeys(folder).current()
+    assert running.find(name) == key
+    assert running.find(names[2]) == keys[2]
+    assert running.find(names[1]) is None
+    assert running.find(names[0]) is None
+    assert len({*names, name}) == 4
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("name", [None, "", "00000000", 7])
+def test_what_names_no_key_finds_none(folder: Path, name: object) -> None:
+    assert TokenKeys(folder).find(name) is None
+
+
+def test_a_name_says_nothing_of_its_key(folder: Path) -> None:
+    name, key = TokenKeys(folder).current()
+    assert name not in key.hex()
+
+
+def test_threads_that_sign_while_keys_change_always_have_a_key(folder: Path) -> None:
+    running, faults = TokenKeys(folder), []
+    done = threading.Event()
+
+    def sign() -> None:
+        while not done.is_set():
+            try:
+                name, key = running.current()
+                assert len(name) == 8
+                assert len(key) == 32
+            except Exception as fault:
+                faults.append(fault)
+
+    threads = [threading.Thread(target=sign) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        rotate_tokens(folder)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not faults
