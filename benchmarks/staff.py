@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ def _counting(url: str) -> Iterator[tuple[Any, list[int]]]:
 
 def large_directory(folder: Path, runs: int) -> dict[str, float]:
     """Measure a witness's first check of a desk, a reader's first check of all, and a refresh."""
+    logging.getLogger("werkzeug").disabled = True
     with organisation_in(folder) as organisation:
         officers = Officers(organisation)
         officers.publish(_large)
