@@ -73,6 +73,8 @@ def create_app(services: Services, surface: Surface = Surface.ALL) -> Flask:
         MAX_CONTENT_LENGTH=64 * 1024,
         TRUSTED_HOSTS=list(services.config.trusted_hosts) or None,
         PROPAGATE_EXCEPTIONS=False,
+        # No browser is to ask from another site; where OPTIONS means something, a route says so.
+        PROVIDE_AUTOMATIC_OPTIONS=False,
     )
     app.extensions["amana"] = services
     app.extensions["amana.writers"] = Writers(services.database)

@@ -3,7 +3,6 @@
 
 Refusal
 ├── NotFound                 404
-├── MethodNotAllowed         405
 ├── Conflict                 409
 │   ├── CaseDiffers
 │   ├── CaseIncomplete
@@ -50,12 +49,6 @@ class NotFound(Refusal):
     slug = "not-found"
     status = 404
     title = "There is nothing here."
-
-
-class MethodNotAllowed(Refusal):
-    slug = "method-not-allowed"
-    status = 405
-    title = "This address does not take such a request."
 
 
 class NotSignedIn(Refusal):

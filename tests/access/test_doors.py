@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -16,9 +17,13 @@ from amana.access.roles import PERMISSIONS, Actor, Permission
 from amana.api.problems import MEDIA_TYPE
 from amana.api.secrets import load_secrets, rotate_tokens
 from amana.app import create_app
+from amana.client.keyfile import PersonKeys
 from amana.directory.models import DirectoryFile
+from amana.protocol.directory import sign_intake_key
 from amana.protocol.dpop import make_proof
 from amana.protocol.encoding import random_id
+from amana.protocol.signing import SigningKey
+from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
 
 
@@ -210,6 +215,38 @@ def test_whoever_does_not_stand_as_they_must_is_let_in_nowhere(tmp_path: Path) -
                     sa.update(models.Person).where(models.Person.id == keys.id).values(**kept)
                 )
             assert person.get("/v1/cases").status_code == 200
+
+
+def exchange_key(described: Any, new: PersonKeys) -> None:
+    """Give one person another signing key, wherever a description of the directory names them."""
+    if isinstance(described, dict) and described.get("id") == new.id:
+        described["signing_key"] = new.signing.public
+        if "intake_key_sig" in described:
+            described["intake_key_sig"] = sign_intake_key(new.signing, new.id, new.intake_recipient)
+    for below in described.values() if isinstance(described, dict) else described:
+        if isinstance(below, dict | list):
+            exchange_key(below, new)
+
+
+def test_a_session_ends_when_the_officers_replace_the_key_that_began_it(tmp_path: Path) -> None:
+    with organisation_in(tmp_path) as organisation:
+        old = organisation.desks["chemical"][0]
+        thief = organisation.as_person(old).sign_in()
+        new = replace(old, signing=SigningKey.generate())
+        Officers(organisation).publish(lambda description: exchange_key(description, new))
+        assert_not_signed_in(thief.get("/v1/cases"))
+        assert_not_signed_in(thief.offer(thief.assertion()))
+        assert organisation.as_person(new).sign_in().get("/v1/cases").status_code == 200
+        # Their own return must not bring the thief back.
+        assert_not_signed_in(thief.get("/v1/cases"))
+
+
+def test_no_address_tells_browsers_what_they_may_do(organisation: Organisation) -> None:
+    client = organisation.app.test_client()
+    for path in ("/v1/cases", "/v1/sessions", "/v1/enrolments", "/v1/people", "/v1/directory"):
+        answer = client.options(path, headers={"Origin": "https://evil.example"})
+        assert (answer.status_code, answer.get_json()["type"]) == (405, "method-not-allowed")
+        assert "OPTIONS" not in answer.headers["Allow"]
 
 
 def test_no_answer_speaks_to_other_sites_or_sets_a_cookie(person: Person) -> None:

@@ -1,5 +1,6 @@
 """Sign-in: one assertion, once, by a key of the current directory, for this installation; everything else is one answer."""
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -42,10 +43,10 @@ JKT = thumbprint(unb64(DPOP.public, 32))
 
 def offer(organisation: Organisation, assertion: str, key: SigningKey = DPOP) -> str:
     """Try to sign in; returns who did."""
-    now = organisation.clock()
+    now, directory = organisation.clock(), organisation.directory
     proof = make_proof(key, "POST", URL, now)
     with organisation.services.database.transaction() as session:
-        made = sign_in(session, assertion, proof, frozenset({URL}), organisation.directory, now)
+        made = sign_in(session, assertion, proof, frozenset({URL}), directory, now)
         return made.person
 
 
@@ -221,3 +222,44 @@ def test_an_assertion_is_worth_nothing_to_who_has_not_its_dpop_key(
     with pytest.raises(NotSignedIn):
         offer(one_organisation, assertion, SigningKey.generate())
     assert offer(one_organisation, assertion)
+
+
+def test_several_first_sign_ins_of_one_person_at_once_all_succeed(
+    organisation: Organisation,
+) -> None:
+    keys = reader(organisation)
+    together, signed_in = threading.Barrier(8), []
+
+    def go() -> None:
+        assertion = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT)
+        together.wait()
+        signed_in.append(offer(organisation, assertion))
+
+    threads = [threading.Thread(target=go) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert signed_in == [keys.id] * 8
+
+
+def test_one_assertion_offered_eight_times_at_once_signs_in_once(
+    organisation: Organisation,
+) -> None:
+    keys = reader(organisation)
+    assertion = sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT)
+    together, outcomes = threading.Barrier(8), []
+
+    def go() -> None:
+        together.wait()
+        try:
+            outcomes.append(offer(organisation, assertion))
+        except NotSignedIn:
+            outcomes.append("refused")
+
+    threads = [threading.Thread(target=go) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == sorted([keys.id, *["refused"] * 7])

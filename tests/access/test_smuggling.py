@@ -130,6 +130,7 @@ def test_a_request_with_two_lengths_hosts_or_readings_is_not_read(
     ("first", "lines"),
     [
         ("GET /health/live HTTP/1.1", ["PATH_INFO: /v1/cases"]),
+        ("GET /x/v1/cases HTTP/1.1", ["SCRIPT_NAME: /x"]),
         ("GET /v1 HTTP/1.1", ["X-Original-URL: /v1/cases", "X-Rewrite-URL: /v1/cases"]),
         ("POST /v1/cases HTTP/1.1", ["X-HTTP-Method-Override: GET", "X-HTTP-Method: GET"]),
     ],

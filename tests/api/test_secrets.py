@@ -13,6 +13,7 @@ from amana.api.secrets import (
     load_secrets,
     rotate_tokens,
 )
+from tests.support.server import amana
 
 
 @pytest.fixture
@@ -119,3 +120,15 @@ def test_threads_that_sign_while_keys_change_always_have_a_key(folder: Path) -> 
     for thread in threads:
         thread.join()
     assert not faults
+
+
+def test_the_commands_say_what_is_wrong_with_a_key(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    missing = amana("rotate-tokens", "--data", data, check=1)
+    assert missing.stderr.startswith("Error: The key 'tokens' is missing")
+    amana("migrate", "--data", data)
+    (data / "secrets" / "tokens").write_bytes(bytes(32))
+    for command in ("migrate", "maintain", "rotate-tokens", "serve"):
+        weak = amana(command, "--data", data, check=1)
+        assert "Error: The key 'tokens' is not 32 random bytes." in weak.stderr, command
+        assert "Traceback" not in weak.stderr

@@ -30,7 +30,7 @@ def client_of(organisation: Organisation, server: str) -> DeskClient:
     return DeskClient(Transport(server), keys, DEPLOYMENT)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LocalHost"])
 @pytest.mark.parametrize("end", ["", "/"])
 def test_the_servers_address_may_be_written_in_any_way(
     organisation: Organisation, server: str, host: str, end: str

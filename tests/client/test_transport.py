@@ -92,6 +92,21 @@ def test_these_addresses_are_taken(address: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "normal"),
+    [
+        ("https://Amana.Example", "https://amana.example"),
+        ("https://amana.example:443/", "https://amana.example"),
+        ("https://amana.example:80", "https://amana.example:80"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("HTTPS://amana.example/Base", "https://amana.example/Base"),
+    ],
+)
+def test_an_address_is_kept_as_the_host_header_has_it(address: str, normal: str) -> None:
+    assert check_server(address) == normal
+
+
+@pytest.mark.parametrize(
     ("address", "slug"),
     [
         ("http://amana.example", "plain-http"),

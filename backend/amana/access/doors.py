@@ -10,7 +10,6 @@ from amana.access.service import actor_of, directory_of_session, refused
 from amana.access.tokens import SCHEME, verified_claims
 from amana.api.services import services
 from amana.directory import service as directory
-from amana.errors import MethodNotAllowed
 from amana.protocol.directory import Directory
 from amana.protocol.dpop import check_proof
 from amana.protocol.errors import ProtocolError
@@ -20,9 +19,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_.-]{1,2048}")
 
 def staff_must_sign_in() -> None:
     """Let pass only who is signed in and proves it for this very request, and remember who it is."""
-    if request.method == "OPTIONS":
-        # Nobody's browser is to ask from another site; there is nothing to allow.
-        raise MethodNotAllowed
     token = _token(request.headers.get("Authorization", ""))
     given = services()
     now = given.clock()
@@ -44,12 +40,15 @@ def staff_must_sign_in() -> None:
         # A token whose JSON is nested beyond the stack.
         raise refused() from None
     with given.database.asking() as connection:
-        version = directory_of_session(connection, token_id, person, jkt, now)
+        version, signing_key = directory_of_session(connection, token_id, person, jkt, now)
     g.directory = directory.seen(given.caches, version)
     if g.directory is None:
         with given.database.reading() as session:
             g.directory = directory.at(session, version, given.caches)
     g.actor = actor_of(g.directory, person)
+    if g.actor.signing_key != signing_key:
+        # The officers replaced the key that signed in.
+        raise refused()
 
 
 def _token(header: str) -> str:

@@ -17,6 +17,7 @@ from amana.errors import NotAllowed, NotSignedIn
 from amana.protocol.assertion import ALGORITHM, CLOCK_SKEW_SECONDS, MAX_SECONDS, TYPE
 from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory
+from amana.protocol.directory import Person as Listed
 from amana.protocol.dpop import check_proof
 from amana.protocol.encoding import check_id, random_id
 from amana.protocol.errors import ProtocolError
@@ -133,6 +134,7 @@ _WHO = (
     sa.select(
         _SESSION.c.jkt,
         _SESSION.c.expires_at,
+        _PERSON.c.signing_key,
         _PERSON.c.confirmed_on,
         _PERSON.c.last_active_on,
         _PERSON.c.first_seen_on,
@@ -151,8 +153,11 @@ _WHO = (
 
 def directory_of_session(
     connection: sa.Connection, token_id: str, person: str, jkt: str, now: datetime
-) -> int:
-    """Return the version of today's directory, if the session goes on and its person stands as they must."""
+) -> tuple[int, str]:
+    """Return the version of today's directory, and the key by which the person of a session came.
+
+    Refuses when the session is over, or its person does not stand as they must.
+    """
     row = connection.execute(_WHO, {"session": token_id, "person": person}).one_or_none()
     if row is None or row.jkt != jkt or row.directory is None:
         raise refused()
@@ -167,8 +172,7 @@ def directory_of_session(
     )
     if expires_at <= now or standing(facts, now.date()) is not Standing.ACTIVE:
         raise refused()
-    version: int = row.directory
-    return version
+    return row.directory, row.signing_key
 
 
 def facts_of(session: Session, person: Person) -> Facts:
@@ -192,15 +196,36 @@ def person_row(session: Session, directory: Directory, person: str, today: date)
     listed = directory.person(person)
     if listed is None:
         raise refused()
-    row = session.get(Person, person)
-    if row is None:
-        row = Person(id=person, first_seen_on=today, confirmed_on=today)
-        session.add(row)
+    row = session.get(Person, person) or _new_row(session, listed, today)
+    if row.signing_key != listed.signing_key:
+        # Whoever signed in with the key before may be a thief.
+        sign_out(session, person)
     row.role = "lead" if "lead" in listed.roles else sorted(listed.roles)[0]
     row.desks = ",".join(sorted(listed.desks))
     row.signing_key = listed.signing_key
     row.intake_key = intake_key_of(directory, person)
     session.flush()
+    return row
+
+
+def _new_row(session: Session, listed: Listed, today: date) -> Person:
+    """Make the row of somebody who never enrolled; another request of theirs may be doing the same."""
+    row = Person(
+        id=listed.id,
+        role="",
+        signing_key=listed.signing_key,
+        first_seen_on=today,
+        confirmed_on=today,
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        made = session.get(Person, listed.id)
+        if made is None:
+            # Somebody else here has this key.
+            raise refused() from None
+        return made
     return row
 
 

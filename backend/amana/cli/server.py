@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from amana.api.secrets import rotate_tokens
+from amana.api.secrets import SecretsUnusable, rotate_tokens
+from amana.api.services import Services
 from amana.app import Surface, create_app, make_services
 from amana.config import Config, ConfigInvalid, read_config
 from amana.logs import configure_logs
@@ -37,6 +38,13 @@ def _config(data: Path | None) -> Config:
         return read_config(data)
     except ConfigInvalid as error:
         raise click.UsageError(str(error)) from None
+
+
+def _services(config: Config, *, create_secrets: bool = False) -> Services:
+    try:
+        return make_services(config, create_secrets=create_secrets)
+    except SecretsUnusable as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _prepared(config: Config) -> None:
@@ -68,7 +76,7 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
     configure_logs()
     config = _config(data)
     _prepared(config)
-    make_services(config, create_secrets=True).database.dispose()
+    _services(config, create_secrets=True).database.dispose()
     bind = f"unix:{uds.absolute()}" if uds else listen or "127.0.0.1:8600"
     shown = str(uds) if uds else f"http://{bind}"
 
@@ -91,7 +99,7 @@ def migrate_command(data: Path | None, as_json: bool) -> None:
     """Create or upgrade the database, and the server's own keys where they are missing."""
     config = _config(data)
     config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    services = make_services(config, create_secrets=True)
+    services = _services(config, create_secrets=True)
     before = revision(services.database)
     migrate(services.database)
     services.blobs.prepare()
@@ -107,7 +115,10 @@ def migrate_command(data: Path | None, as_json: bool) -> None:
 @json_option
 def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
     """Make a new key of access tokens. Running servers see it; nobody is signed out."""
-    rotate_tokens(_config(data).secrets)
+    try:
+        rotate_tokens(_config(data).secrets)
+    except SecretsUnusable as error:
+        raise click.ClickException(str(error)) from None
     _say({"rotated": True}, as_json, lambda: "New access tokens are made with a new key.")
 
 
@@ -116,7 +127,7 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
 @json_option
 def maintain(data: Path | None, as_json: bool) -> None:
     """Do what is due: delete abandoned uploads, sign the directory's time stamp anew."""
-    done = do_what_is_due(make_services(_config(data)))
+    done = do_what_is_due(_services(_config(data)))
     _say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
 
 
@@ -157,7 +168,7 @@ def demo(data: Path | None, out: Path, as_json: bool) -> None:
 
     config = _config(data)
     _prepared(config)
-    services = make_services(config, create_secrets=True)
+    services = _services(config, create_secrets=True)
     desks = make_demo(services, out)
     _say(
         {"desks": desks},

@@ -203,7 +203,7 @@ class Transport:
 
 
 def check_server(server: str, proxy: str | None = None) -> str:
-    """Return a server's address without a final slash; refuses what would send in the clear or ask DNS for an onion."""
+    """Return a server's address, normalised; refuses what would send in the clear or ask DNS for an onion."""
     try:
         parts = urlsplit(server)
         host, _ = parts.hostname or "", parts.port
@@ -221,7 +221,8 @@ def check_server(server: str, proxy: str | None = None) -> str:
         )
     if is_onion(host) and proxy is None:
         raise Usage("An onion service is reached through Tor: give --proxy.", slug="proxy-needed")
-    return server.rstrip("/")
+    # As the Host header has it: a proof of possession names the whole address (RFC 9449 §4.3).
+    return str(httpx2.URL(server)).rstrip("/")
 
 
 def check_path(path: str) -> str:

@@ -108,6 +108,9 @@ class Server(BaseApplication):  # type: ignore[misc]
             "limit_request_line": 2048,
             "limit_request_fields": 50,
             "limit_request_field_size": 4096,
+            # Headers move no request to another address, whoever sends them.
+            "forwarder_headers": "",
+            "forwarded_allow_ips": "",
             "control_socket_disable": True,
             "umask": 0o077,
             "proc_name": "amana",
