@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amana.access.models import UsedAssertion
-from amana.access.service import sign_in
+from amana.access.service import forget_what_is_over, sign_in
 from amana.client.keyfile import PersonKeys
 from amana.errors import NotSignedIn
 from amana.ops.demo import DEPLOYMENT
@@ -46,6 +46,7 @@ def offer(organisation: Organisation, assertion: str, key: SigningKey = DPOP) ->
     now, directory = organisation.clock(), organisation.directory
     proof = make_proof(key, "POST", URL, now)
     with organisation.services.database.transaction() as session:
+        forget_what_is_over(session, now)
         made = sign_in(session, assertion, proof, frozenset({URL}), directory, now)
         return made.person
 

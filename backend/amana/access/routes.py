@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Sign in and out."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Response
@@ -19,6 +20,9 @@ sessions = Blueprint("sessions", __name__, description="Staff sign in with a sig
 sessions.before_request(nobody_needs_to_sign_in)
 signing_out = Blueprint("signing-out", __name__, description="Staff sign out.")
 signing_out.before_request(staff_must_sign_in)
+
+FORGET_EVERY = timedelta(minutes=1)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 DPOP_HEADER = {
     "in": "header",
@@ -39,9 +43,13 @@ def sign_in(fields: dict[str, str]) -> dict[str, Any]:
     """Exchange an assertion for an access token of ten minutes."""
     given = services()
     proof, urls = proof_header(), request_urls()
+    now = given.clock()
     with given.database.transaction() as session:
-        now = directory.current(session, given.caches)
-        made = service.sign_in(session, fields["assertion"], proof, urls, now, given.clock())
+        if now - given.caches.get("forgotten", _NEVER) > FORGET_EVERY:
+            given.caches["forgotten"] = now
+            service.forget_what_is_over(session, now)
+        current = directory.current(session, given.caches)
+        made = service.sign_in(session, fields["assertion"], proof, urls, current, now)
     return {
         "access_token": issue(made),
         "expires_in": service.SESSION_SECONDS,

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Sign in with a signed assertion; be somebody only as long as the directory and one's standing say so. Never commits."""
 
+import json
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import jwt
 import sqlalchemy as sa
+from cryptography.exceptions import InvalidSignature
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -27,6 +30,16 @@ from amana.storage.database import table_of
 LIMIT_CHARACTERS = 2048
 SESSION_SECONDS = 600
 
+
+@dataclass(frozen=True)
+class Bound:
+    """A session that began: its id, whose it is, and the thumbprint of the key that it is bound to."""
+
+    id: str
+    person: str
+    jkt: str
+
+
 _REFUSED_AT_SIGN_IN = {
     Standing.SUSPENDED: ("suspended", "An administrator suspended you."),
     Standing.LAPSED: ("access-lapsed", "No administrator confirmed your access in time."),
@@ -47,7 +60,7 @@ def sign_in(
     urls: frozenset[str],
     directory: Directory,
     now: datetime,
-) -> StaffSession:
+) -> Bound:
     """Verify an assertion (RFC 7523 §3) and the proof of its DPoP key; the assertion works once.
 
     Whoever does not stand as they must is told so, having proven who they are: NotAllowed.
@@ -57,28 +70,37 @@ def sign_in(
         jkt = claims["cnf"]["jkt"]
         check_proof(proof, method="POST", urls=urls, token=None, jkt=jkt, now=now)
         jti, expires_at = check_id(claims["jti"]), datetime.fromtimestamp(claims["exp"], UTC)
-    except (jwt.PyJWTError, ProtocolError, LookupError, ValueError, TypeError, ArithmeticError):
+    except (jwt.PyJWTError, InvalidSignature, ProtocolError, RecursionError):
         raise refused() from None
-    except RecursionError:
-        # JSON nested beyond the stack, in any of the three.
+    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
         raise refused() from None
-    _use_once(session, jti, expires_at, now)
-    person = person_row(session, directory, actor.id, now.date())
-    found = standing(facts_of(session, person), now.date())
+    connection, today = session.connection(), now.date()
+    try:
+        connection.execute(_USE_ONCE, {"jti": jti, "expires_at": expires_at})
+    except IntegrityError:
+        raise refused() from None
+    row = connection.execute(_STANDS, {"person": actor.id}).one_or_none()
+    if row is None or _as_listed(directory, actor) != {k: getattr(row, k) for k in _LISTED}:
+        person_row(session, directory, actor.id, today)
+        row = connection.execute(_STANDS, {"person": actor.id}).one()
+    found = standing(_facts(row), today)
     if found is not Standing.ACTIVE:
         slug, title = _REFUSED_AT_SIGN_IN[found]
         raise NotAllowed(title, slug=slug)
-    person.last_active_on = now.date()
-    session.execute(sa.delete(StaffSession).where(StaffSession.expires_at < now.astimezone(UTC)))
-    made = StaffSession(
-        id=random_id(),
-        person=actor.id,
-        jkt=jkt,
-        expires_at=now.astimezone(UTC) + timedelta(seconds=SESSION_SECONDS),
-    )
-    session.add(made)
-    session.flush()
+    if row.last_active_on != today:
+        active = sa.update(Person).where(Person.id == actor.id)
+        session.execute(active.values(last_active_on=today))
+    made = Bound(random_id(), actor.id, jkt)
+    expires_at = now.astimezone(UTC) + timedelta(seconds=SESSION_SECONDS)
+    connection.execute(_BEGIN, {**asdict(made), "expires_at": expires_at})
     return made
+
+
+def forget_what_is_over(session: Session, now: datetime) -> None:
+    """Delete assertions that could not come again anyway, and sessions that are over."""
+    gone = now - timedelta(seconds=MAX_SECONDS + 2 * CLOCK_SKEW_SECONDS)
+    session.execute(sa.delete(UsedAssertion).where(UsedAssertion.expires_at < gone))
+    session.execute(sa.delete(StaffSession).where(StaffSession.expires_at < now.astimezone(UTC)))
 
 
 def sign_out(session: Session, person: str) -> None:
@@ -89,59 +111,47 @@ def sign_out(session: Session, person: str) -> None:
 def _verified(assertion: str, directory: Directory, now: datetime) -> tuple[Actor, dict[str, Any]]:
     if len(assertion) > LIMIT_CHARACTERS:
         raise refused()
-    header = jwt.get_unverified_header(assertion)
-    claimed = jwt.decode(assertion, options={"verify_signature": False})
-    if header.get("typ") != TYPE or header.get("alg") != ALGORITHM:
+    parts = jwt.api_jws.decode_complete(assertion, options={"verify_signature": False})
+    header, claims = parts["header"], json.loads(parts["payload"])
+    if (
+        header.get("typ") != TYPE
+        or header.get("alg") != ALGORITHM
+        or header.keys() & {"crit", "b64"}
+    ):
         raise refused()
-    actor = actor_of(directory, check_id(claimed.get("sub")))
-    claims: dict[str, Any] = jwt.decode(
-        assertion,
-        key=public_key(actor.signing_key),
-        algorithms=[ALGORITHM],
-        audience=directory.deployment,
-        issuer=actor.id,
-        options={
-            "require": ["iss", "sub", "aud", "exp", "iat", "jti", "cnf"],
-            # The times are compared below, with the clock that the service was given.
-            "verify_exp": False,
-            "verify_iat": False,
-            "verify_nbf": False,
-        },
-    )
+    actor = actor_of(directory, check_id(claims.get("sub")))
+    # PyJWT wants the key before it reads whose it is; the signature is verified before anything else counts.
+    signed = assertion.rpartition(".")[0].encode("ascii")
+    public_key(actor.signing_key).verify(parts["signature"], signed)
+    if claims["iss"] != actor.id or claims["aud"] != directory.deployment:
+        raise refused()
     moment = now.timestamp()
     issued, expires = claims["iat"], claims["exp"]
     if not (type(issued) is int and type(expires) is int and 0 < expires - issued <= MAX_SECONDS):
         raise refused()
     if not issued - CLOCK_SKEW_SECONDS <= moment < expires + CLOCK_SKEW_SECONDS:
         raise refused()
-    if not isinstance(claims["aud"], str):
-        raise refused()
     return actor, claims
 
 
-def _use_once(session: Session, jti: str, expires_at: datetime, now: datetime) -> None:
-    gone = now - timedelta(seconds=MAX_SECONDS + 2 * CLOCK_SKEW_SECONDS)
-    session.execute(sa.delete(UsedAssertion).where(UsedAssertion.expires_at < gone))
-    try:
-        session.execute(sa.insert(UsedAssertion).values(jti=jti, expires_at=expires_at))
-    except IntegrityError:
-        raise refused() from None
-
-
 _PERSON, _SESSION, _SUSPENSION = table_of(Person), table_of(StaffSession), table_of(Suspension)
+_LISTED = ("role", "desks", "signing_key", "intake_key")
+_FACTS = (
+    _PERSON.c.confirmed_on,
+    _PERSON.c.last_active_on,
+    _PERSON.c.first_seen_on,
+    _PERSON.c.valid_until,
+    sa.exists()
+    .where(_SUSPENSION.c.person == _PERSON.c.id, _SUSPENSION.c.lifted_at.is_(None))
+    .label("suspended"),
+)
 # Built once, and one statement: every request of staff begins with it.
 _WHO = (
     sa.select(
         _SESSION.c.jkt,
         _SESSION.c.expires_at,
         _PERSON.c.signing_key,
-        _PERSON.c.confirmed_on,
-        _PERSON.c.last_active_on,
-        _PERSON.c.first_seen_on,
-        _PERSON.c.valid_until,
-        sa.exists()
-        .where(_SUSPENSION.c.person == _PERSON.c.id, _SUSPENSION.c.lifted_at.is_(None))
-        .label("suspended"),
+        *_FACTS,
         sa.select(sa.func.max(table_of(DirectoryVersion).c.version))
         .scalar_subquery()
         .label("directory"),
@@ -149,6 +159,19 @@ _WHO = (
     .join(_PERSON, _PERSON.c.id == _SESSION.c.person)
     .where(_SESSION.c.id == sa.bindparam("session"), _PERSON.c.id == sa.bindparam("person"))
 )
+_STANDS = sa.select(*(_PERSON.c[name] for name in _LISTED), *_FACTS).where(
+    _PERSON.c.id == sa.bindparam("person")
+)
+_USE_ONCE, _BEGIN = sa.insert(table_of(UsedAssertion)), sa.insert(_SESSION)
+
+
+def _facts(row: Any) -> Facts:
+    return Facts(
+        suspended=row.suspended,
+        confirmed_on=row.confirmed_on,
+        seen_on=row.last_active_on or row.first_seen_on,
+        valid_until=row.valid_until,
+    )
 
 
 def directory_of_session(
@@ -164,13 +187,7 @@ def directory_of_session(
     expires_at = (
         row.expires_at.replace(tzinfo=UTC) if row.expires_at.tzinfo is None else row.expires_at
     )
-    facts = Facts(
-        suspended=row.suspended,
-        confirmed_on=row.confirmed_on,
-        seen_on=row.last_active_on or row.first_seen_on,
-        valid_until=row.valid_until,
-    )
-    if expires_at <= now or standing(facts, now.date()) is not Standing.ACTIVE:
+    if expires_at <= now or standing(_facts(row), now.date()) is not Standing.ACTIVE:
         raise refused()
     return row.directory, row.signing_key
 
@@ -200,12 +217,20 @@ def person_row(session: Session, directory: Directory, person: str, today: date)
     if row.signing_key != listed.signing_key:
         # Whoever signed in with the key before may be a thief.
         sign_out(session, person)
-    row.role = "lead" if "lead" in listed.roles else sorted(listed.roles)[0]
-    row.desks = ",".join(sorted(listed.desks))
-    row.signing_key = listed.signing_key
-    row.intake_key = intake_key_of(directory, person)
+    for name, value in _as_listed(directory, listed).items():
+        setattr(row, name, value)
     session.flush()
     return row
+
+
+def _as_listed(directory: Directory, listed: Listed | Actor) -> dict[str, str | None]:
+    """Return what a person's row repeats of the directory."""
+    return {
+        "role": "lead" if "lead" in listed.roles else min(listed.roles),
+        "desks": ",".join(sorted(listed.desks)),
+        "signing_key": listed.signing_key,
+        "intake_key": intake_key_of(directory, listed.id),
+    }
 
 
 def _new_row(session: Session, listed: Listed, today: date) -> Person:

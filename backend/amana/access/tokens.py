@@ -15,8 +15,7 @@ from flask_jwt_extended import (
     verify_jwt_in_request,
 )
 
-from amana.access.models import StaffSession
-from amana.access.service import SESSION_SECONDS, refused
+from amana.access.service import SESSION_SECONDS, Bound, refused
 from amana.api.problems import refusal_problem
 from amana.api.services import Services, services
 
@@ -89,7 +88,7 @@ def verified_claims(token: str) -> dict[str, Any]:
     return claims
 
 
-def issue(session: StaffSession) -> str:
+def issue(session: Bound) -> str:
     """Return the access token of a session."""
     token: str = create_access_token(
         identity=session.person,
