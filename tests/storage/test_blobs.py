@@ -783,3 +783,12 @@ class TestS3:
         parts = -(-size // store.part_bytes(size))
         assert parts <= 5000
         assert len(json.dumps(["0" * 32] * parts)) < STATE_LIMIT_BYTES - 2000
+
+    def test_what_was_not_closed_does_not_count_for_who_looks_after_a_crash(
+        self, place: Place
+    ) -> None:
+        store = place.store()
+        progress = send(store, SMALL[:100], Progress(), len(SMALL))
+        with store.resume(KEY, progress, len(SMALL), ignore) as appender:
+            appender.write(SMALL[100:200])
+        assert place.store().recover(KEY, progress, len(SMALL)).offset == 100

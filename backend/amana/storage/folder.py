@@ -195,7 +195,8 @@ class _FileAppender:
     def __init__(self, descriptor: int, folder: Path, offset: int, size: int) -> None:
         self._descriptor = descriptor
         self._folder = folder
-        self._offset = offset
+        self._begun_at = self._offset = offset
+        self._is_closed = False
         self._size = size
 
     def write(self, data: memoryview | bytes) -> None:
@@ -212,6 +213,7 @@ class _FileAppender:
         with self, _faults():
             _settle(self._descriptor)
             _settle_folders(self._folder)
+            self._is_closed = True
         return Progress(self._offset)
 
     def __enter__(self) -> Self:
@@ -224,6 +226,10 @@ class _FileAppender:
         trace: TracebackType | None,
     ) -> None:
         if self._descriptor >= 0:
+            if not self._is_closed:
+                # What nobody closed must not be taken for an upload's bytes by who looks after a crash.
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, self._begun_at)
             os.close(self._descriptor)
             self._descriptor = -1
 
