@@ -81,9 +81,7 @@ def people(administrator: Administrator, as_json: bool) -> None:
         "roles": "roles",
         "desks": "desks",
         "standing": "standing",
-        "confirmed_on": "confirmed",
-        "last_active_on": "active",
-        "valid_until": "vetted until",
+        "due_on": "until",
     }
     show(columns, ({**one, "roles": one.get("roles") or one.get("role")} for one in found), "id")
 
@@ -102,9 +100,9 @@ def invitations(administrator: Administrator, as_json: bool) -> None:
         "desks": "desks",
         "issued_on": "issued",
         "expires_on": "until",
-        "used_by": "used by",
+        "used": "used",
     }
-    show(columns, found, "id", "used_by")
+    show(columns, ({**one, "used": one.get("used_by") is not None} for one in found), "id")
 
 
 @admin.command()

@@ -10,7 +10,8 @@ def show(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], *ids: st
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
+    # Without lines between columns, so that an id and a few words fit into 80 characters.
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for member, title in columns.items():
         is_id = member in ids
         table.add_column(title, min_width=32 if is_id else None, no_wrap=is_id, overflow="fold")
@@ -24,7 +25,7 @@ def harmless(value: object) -> str:
     from rich.markup import escape
 
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(map(harmless, value))
+        return "\n".join(map(harmless, value))
     text = _plain(value)
     return escape("".join(filter(str.isprintable, text))[:300])
 

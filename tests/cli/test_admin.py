@@ -1,0 +1,62 @@
+"""What administrators see at a terminal: whole ids, and nothing that steers it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from amana.cli.tables import harmless, show
+from tests.support.server import Service, amana
+
+
+@pytest.fixture
+def administrator(service: Service) -> Path:
+    return sorted((service.folder / "demo" / "administrators").glob("*.key"))[0]
+
+
+def test_everybody_is_shown_with_a_whole_id(
+    service: Service, root: Path, administrator: Path
+) -> None:
+    here = ("--server", service.url, "--root", root, "--key", administrator)
+    told = json.loads(amana("admin", "people", *here, "--json").stdout)["people"]
+    shown = amana("admin", "people", *here, env={"COLUMNS": "80"}).stdout
+    assert len(told) == 10
+    for person in told:
+        assert person["id"] in shown
+    assert "administrator" in shown
+    assert all(len(line.rstrip()) <= 80 for line in shown.splitlines())
+
+
+def test_what_makes_no_sense_is_said_before_anything_is_sent(
+    service: Service, root: Path, administrator: Path
+) -> None:
+    here = ("--server", service.url, "--root", root, "--key", administrator)
+    done = amana("admin", "suspend", "nobody", "--reason", "x", *here, check=2)
+    assert done.stderr.startswith("bad-id: ")
+    unknown = amana("admin", "suspend", "a" * 32, "--reason", "x", *here, check=1)
+    assert unknown.stderr.startswith("not-found: ")
+    amana("admin", "invite", "--role", "officer", *here, check=2)
+    amana("admin", "suspend", "a" * 32, *here, check=2)
+
+
+@pytest.mark.parametrize("value", ["\x1b[2J", "\u202eabc", "[red]x[/red]", "a\nb", "\x07"])
+def test_no_text_of_a_server_steers_the_terminal(
+    value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show({"a": "a"}, [{"a": value}])
+    printed = capsys.readouterr().out
+    assert not set(printed) & {"\x1b", "\u202e", "\x07"}
+    assert harmless(value).isprintable()
+
+
+def test_numbers_are_numbers_and_answers_are_words() -> None:
+    assert [harmless(x) for x in (0, 1, True, False, None, 1.5, {})] == [
+        "0",
+        "1",
+        "yes",
+        "no",
+        "",
+        "",
+        "",
+    ]
+    assert harmless(["b", "a"]) == "b\na"
