@@ -18,6 +18,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     folder = tmp_path_factory.mktemp("contracts")
     built = make_services(read_config(folder / "data"), create_secrets=True)
     migrate(built.database)
+    built.blobs.prepare()
     make_demo(built, folder / "demo")
     yield built
     built.database.dispose()

@@ -63,6 +63,7 @@ def server(tmp_path: Path, database_url: str) -> Iterator[Server]:
     config = replace(read_config(tmp_path / "data"), database_url=database_url)
     services = make_services(config, create_secrets=True)
     migrate(services.database)
+    services.blobs.prepare()
     secrets = services.secrets
     ceremony = Ceremony(
         online=secrets.online,

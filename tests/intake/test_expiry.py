@@ -50,6 +50,7 @@ def services(tmp_path: Path, clock: Clock) -> Iterator[Services]:
     config = replace(read_config(tmp_path / "data"), admission_price=0)
     built = replace(make_services(config, create_secrets=True), clock=clock)
     migrate(built.database)
+    built.blobs.prepare()
     make_demo(built, tmp_path / "demo")
     yield built
     built.database.dispose()

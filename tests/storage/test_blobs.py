@@ -58,7 +58,14 @@ def folder_place(folder: Path) -> Place:
     def left_behind() -> list[str]:
         return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file())
 
+    prepared(folder)
     return Place(lambda: FolderStore(folder), left_behind, {"folder": str(folder)})
+
+
+def prepared(folder: Path) -> FolderStore:
+    store = FolderStore(folder)
+    store.prepare()
+    return store
 
 
 def client_of(target: S3Settings) -> "boto3.client":
@@ -452,6 +459,7 @@ from amana.storage.blobs import Progress, StoreUnavailable
 from amana.storage.folder import FolderStore
 
 store, key = FolderStore(Path(sys.argv[1]) / "objects"), "a" * 32 + "/1"
+store.prepare()
 block, size, written = bytes(range(256)) * 100, 2 * 2**20, 0
 appender = store.resume(key, Progress(), size, print)
 try:
@@ -504,11 +512,11 @@ class TestFolder:
         assert run_python("-c", FILL_THE_DISK, str(tmp_path), "limit", prefix=prefix) == "kept"
 
     def test_only_the_service_may_read_and_no_time_of_day_is_kept(self, tmp_path: Path) -> None:
-        store = FolderStore(tmp_path / "objects")
+        store = prepared(tmp_path / "objects")
         send(store, SMALL[:10], Progress(), len(SMALL), OTHER)
         store_whole(store, SMALL)
         found = [store.root, *store.root.rglob("*")]
-        assert len(found) == 5
+        assert len(found) == 6
         for one in found:
             status = one.stat()
             assert status.st_mode & 0o777 == (0o700 if one.is_dir() else 0o600)
@@ -516,7 +524,7 @@ class TestFolder:
             assert abs(status.st_mtime - time.time()) < 2 * 86_400
 
     def test_a_file_shorter_than_recorded_is_damage(self, tmp_path: Path) -> None:
-        store = FolderStore(tmp_path)
+        store = prepared(tmp_path)
         progress = send(store, SMALL[:100], Progress(), len(SMALL))
         os.truncate(next(tmp_path.rglob("*.part")), 99)
         with pytest.raises(BlobDamaged):
@@ -525,14 +533,14 @@ class TestFolder:
             store.recover(KEY, progress, len(SMALL))
 
     def test_a_finished_file_of_another_size_is_damage(self, tmp_path: Path) -> None:
-        store = FolderStore(tmp_path)
+        store = prepared(tmp_path)
         progress = store_whole(store, SMALL)
         os.truncate(next(tmp_path.rglob("1")), 99)
         with pytest.raises(BlobDamaged):
             store.finish(KEY, progress, len(SMALL))
 
     def test_an_upload_has_one_writer_until_it_lets_go(self, tmp_path: Path) -> None:
-        store = FolderStore(tmp_path)
+        store = prepared(tmp_path)
         late = store.resume(KEY, Progress(), len(SMALL), ignore)
         late.write(SMALL)
         with pytest.raises(StoreUnavailable):
@@ -543,6 +551,30 @@ class TestFolder:
         late.close()
         store_whole(store, SMALL)
         assert content(store) == SMALL
+
+    def test_a_volume_that_is_not_mounted_is_no_loss_of_objects(self, tmp_path: Path) -> None:
+        store = prepared(tmp_path / "objects")
+        progress = store_whole(store, SMALL)
+        begun = send(store, SMALL[:100], Progress(), len(SMALL), OTHER)
+        (tmp_path / "objects").rename(tmp_path / "unmounted")
+        for empty in (False, True):
+            if empty:
+                (tmp_path / "objects").mkdir()
+            for work in (
+                lambda: store.finish(KEY, progress, len(SMALL)),
+                lambda: store.recover(OTHER, begun, len(SMALL)),
+                lambda: store.resume(OTHER, begun, len(SMALL), ignore),
+                lambda: store.read(KEY),
+                lambda: store.delete(KEY, progress),
+                store.check,
+            ):
+                with pytest.raises(StoreUnavailable):
+                    work()
+        assert list((tmp_path / "objects").iterdir()) == []
+        (tmp_path / "objects").rmdir()
+        (tmp_path / "unmounted").rename(tmp_path / "objects")
+        assert content(store) == SMALL
+        assert store.recover(OTHER, begun, len(SMALL)) == begun
 
     def test_a_folder_that_cannot_be_made_is_unavailable(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")

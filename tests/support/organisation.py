@@ -221,6 +221,7 @@ def organisation_in(folder: Path, database_url: str | None = None) -> Iterator[O
     config = replace(config, database_url=database_url or config.database_url)
     services = replace(make_services(config, create_secrets=True), clock=clock)
     migrate(services.database)
+    services.blobs.prepare()
     demo = folder / "demo"
     desks = make_demo(services, demo)
     keys = {path.stem: read_key(path, PASSPHRASE) for path in demo.glob("*/*.key")}

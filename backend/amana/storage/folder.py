@@ -28,10 +28,15 @@ from amana.storage.blobs import (
 )
 
 _DAY_SECONDS = 86_400
+MARK = ".amana"
 
 
 class FolderStore:
-    """A `BlobStore` in `root/<first two characters>/<case>/<n>`. Its bookkeeping is the partial file itself."""
+    """A `BlobStore` in `root/<first two characters>/<case>/<n>`. Its bookkeeping is the partial file itself.
+
+    `prepare` leaves a mark in the root. Without it nothing is looked for and nothing written: an empty
+    folder where a volume should be mounted must not be taken for objects that were lost.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -45,7 +50,7 @@ class FolderStore:
     ) -> Appender:
         """Continue the partial file; what an earlier writer left beyond `progress` is cut off."""
         path = self._path(key)
-        with _faults():
+        with self._in_place():
             descriptor = self._open_for_append(path, progress.offset == size)
             try:
                 there = os.fstat(descriptor).st_size
@@ -61,7 +66,7 @@ class FolderStore:
     def recover(self, key: str, progress: Progress, size: int) -> Progress:
         """Return the length of the partial file, or of the finished one, once it is surely on disk."""
         path = self._path(key)
-        with _faults():
+        with self._in_place():
             there = _size(path)
             if there is None:
                 there = 0
@@ -81,7 +86,7 @@ class FolderStore:
     def finish(self, key: str, progress: Progress, size: int) -> None:  # noqa: ARG002
         """Give the partial file its name."""
         path = self._path(key)
-        with _faults():
+        with self._in_place():
             there = _size(path)
             if there is None:
                 if _size(_partial(path)) != size:
@@ -111,7 +116,7 @@ class FolderStore:
     def delete(self, key: str, progress: Progress) -> None:  # noqa: ARG002
         """Delete the file, the partial file, and the folder of a case that is left empty."""
         path = self._path(key)
-        with _faults():
+        with self._in_place():
             if not path.parent.is_dir():
                 return
             path.unlink(missing_ok=True)
@@ -128,11 +133,20 @@ class FolderStore:
     def prepare(self) -> None:
         with _faults():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (self.root / MARK).mkdir(mode=0o700, exist_ok=True)
+            _settle_folders(self.root / MARK, above=1)
+
+    @contextmanager
+    def _in_place(self) -> Iterator[None]:
+        """Turn faults of the disk into StoreUnavailable, and its absence too."""
+        with _faults():
+            if not (self.root / MARK).exists():
+                raise StoreUnavailable
+            yield
 
     def check(self) -> None:
         """Write and delete a file."""
-        self.prepare()
-        with _faults():
+        with self._in_place():
             probe = self.root / f".check-{secrets.token_hex(8)}"
             descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
@@ -162,12 +176,11 @@ class FolderStore:
         raise StoreUnavailable
 
     def _make_folders(self, path: Path) -> None:
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.parent.mkdir(mode=0o700, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
 
     def _blocks(self, path: Path, start: int, length: int | None) -> Iterator[bytes]:
-        with _faults():
+        with self._in_place():
             try:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except FileNotFoundError:
