@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import time_machine
+from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Metadata, Root, Targets
 
 from amana.client.directory import (
@@ -19,7 +21,7 @@ from amana.client.directory import (
 )
 from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.keyfile import PersonKeys
-from amana.client.officer import Proposal, rotate_root, sign, tuf_key, tuf_signer
+from amana.client.officer import Proposal, online_keys, rotate_root, sign, tuf_key, tuf_signer
 from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import canonical
 from amana.protocol.errors import ProtocolError
@@ -393,6 +395,87 @@ def test_a_root_is_read_only_when_its_own_officers_signed_it(ceremony: Ceremony)
         assert refused.value.slug == "root-invalid"
 
 
+# One key under two ids, and one key on both sides
+
+
+def _again_under_another_id(ceremony: Ceremony, root: Metadata[Root]) -> None:
+    """Name the first officer's key a second time, under an id of their own making."""
+    first = root.signed.keys[tuf_key(ceremony.officers[0].signing.public).keyid]
+    alias = SSlibKey("a" * 64, first.keytype, first.scheme, first.keyval)
+    for role in ("root", "targets"):
+        root.signed.add_key(alias, role)
+
+
+def _same_key_spelled_otherwise(ceremony: Ceremony, root: Metadata[Root]) -> None:
+    first = tuf_key(ceremony.officers[0].signing.public)
+    alias = SSlibKey("b" * 64, "ed25519", "ed25519", {"public": first.keyval["public"].upper()})
+    for role in ("root", "targets"):
+        root.signed.add_key(alias, role)
+
+
+def _online_key_as_officer(ceremony: Ceremony, root: Metadata[Root]) -> None:
+    for role in ("root", "targets"):
+        root.signed.add_key(tuf_key(ceremony.online.public), role)
+
+
+def _online_key_signs_targets(ceremony: Ceremony, root: Metadata[Root]) -> None:
+    root.signed.add_key(tuf_key(ceremony.online.public), "targets")
+
+
+def _officer_keeps_the_time(ceremony: Ceremony, root: Metadata[Root]) -> None:
+    root.signed.add_key(tuf_key(ceremony.officers[0].signing.public), "timestamp")
+
+
+def _log_key_as_officer(ceremony: Ceremony, root: Metadata[Root]) -> None:
+    for role in ("root", "targets"):
+        root.signed.add_key(tuf_key(ceremony.custody_log.public), role)
+
+
+def _another_kind_of_key(_: Ceremony, root: Metadata[Root]) -> None:
+    generated = ec.generate_private_key(ec.SECP256R1()).public_key()
+    root.signed.add_key(SSlibKey.from_crypto(generated), "targets")
+
+
+UNSAFE_ROOTS = [
+    _again_under_another_id,
+    _same_key_spelled_otherwise,
+    _online_key_as_officer,
+    _online_key_signs_targets,
+    _officer_keeps_the_time,
+    _log_key_as_officer,
+    _another_kind_of_key,
+]
+
+
+@pytest.mark.parametrize("change", UNSAFE_ROOTS)
+def test_a_root_whose_keys_have_two_ids_or_two_sides_is_refused_everywhere(
+    ceremony: Ceremony,
+    mirror: Mirror,
+    change: Callable[[Ceremony, Metadata[Root]], None],
+    tmp_path: Path,
+) -> None:
+    """Two honest officers signed it unseeing; with it one of them alone would publish readers."""
+    second = next_root(ceremony, ceremony.officers[:2], lambda root: change(ceremony, root))
+    third = Metadata[Root].from_bytes(ceremony.root_bytes)
+    third.signed.version = 3
+    third.signatures.clear()
+    for officer in ceremony.officers[:2]:
+        third.sign(tuf_signer(officer.signing), append=True)
+    mirror.files["2.root.json"] = second
+    mirror.show(ceremony.proposal(2))
+    assert refusal(mirror, tmp_path) == "directory-tampered"
+    with pytest.raises(NotVerified) as refused:
+        fetch_version(mirror.get, ceremony.root_bytes, 1)
+    assert refused.value.slug == "directory-tampered"
+    with pytest.raises(NotVerified) as refused:
+        read_root(second)
+    assert refused.value.slug == "root-invalid"
+    # Nor does a good root after it make it good, now or for a cache that remembers.
+    mirror.files["3.root.json"] = third.to_bytes()
+    assert refusal(mirror, tmp_path) == "directory-tampered"
+    assert not (tmp_path / "root_history" / "2.root.json").exists()
+
+
 # A key in another role, and versions mixed
 
 
@@ -549,11 +632,75 @@ def test_what_expired_is_found_to_be_renewed_and_nothing_unsigned_is(ceremony: C
     mirror = rotated(ceremony, PersonKeys.generate("officer"))
     with time_machine.travel(datetime.now(UTC) + timedelta(days=100), tick=False):
         assert refusal(mirror) == "directory-expired"
-        assert fetch_expired(mirror.get, ceremony.root_bytes).directory.version == 3
+        assert fetch_expired(mirror.get, ceremony.root_bytes, None).directory.version == 3
         mirror.show(ceremony.proposal(4, signers=ceremony.officers[:1]))
         with pytest.raises(NotVerified) as refused:
-            fetch_expired(mirror.get, ceremony.root_bytes)
+            fetch_expired(mirror.get, ceremony.root_bytes, None)
         assert refused.value.slug == "directory-threshold"
+
+
+def test_what_expired_is_not_rolled_back_by_whoever_holds_no_key(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    mirror = rotated(ceremony, PersonKeys.generate("officer"))
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=1), tick=False):
+        mirror.point_to(3)
+        assert fetch_directory(mirror.get, ceremony.root_bytes, tmp_path).directory.version == 3
+    honest = dict(mirror.files)
+
+    def refused(cache: Path | None = tmp_path) -> str:
+        with pytest.raises(NotVerified) as caught:
+            fetch_expired(mirror.get, ceremony.root_bytes, cache)
+        return caught.value.slug
+
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=100), tick=False):
+        mirror.point_to(1)
+        # Dropped officers signed the first version; the root of today does not know them.
+        assert refused(None) == "directory-threshold"
+        mirror.point_to(2)
+        assert refused() == "directory-rollback"
+        pointing = dict(mirror.files)
+        for name in ("timestamp.json", f"{mirror.number}.snapshot.json"):
+            _signed_by(mirror, name, SigningKey.generate())
+            assert refused(None) == "directory-threshold"
+            mirror.files = dict(pointing)
+        mirror.files = honest
+        assert fetch_expired(mirror.get, ceremony.root_bytes, tmp_path).directory.version == 3
+
+
+def test_a_new_key_of_the_server_does_not_make_a_cache_forget(
+    ceremony: Ceremony, tmp_path: Path
+) -> None:
+    """TUF §5.3.11 drops what the old key signed; what the officers signed stays seen."""
+    mirror = Mirror(ceremony)
+    mirror.show(ceremony.proposal(1))
+    mirror.show(ceremony.proposal(2))
+    assert fetch_directory(mirror.get, ceremony.root_bytes, tmp_path).directory.version == 2
+    keys = online_keys(SigningKey.generate(), ceremony.directory_log, ceremony.custody_log)
+    online = SigningKey.generate()
+    root = rotate_root(
+        ceremony.first_root.signed, online={**keys, "online": online.public}, now=datetime.now(UTC)
+    )
+    for officer in ceremony.officers[:2]:
+        root.sign(tuf_signer(officer.signing), append=True)
+    mirror.files["2.root.json"] = root.to_bytes()
+    mirror.point_to(1, number=1)
+    for name in ("1.snapshot.json", "timestamp.json"):
+        _signed_by(mirror, name, online)
+    # A first-time client cannot know; the second refusal shows that the first did not lower the floor.
+    assert fetch_directory(mirror.get, ceremony.root_bytes, None).directory.version == 1
+    assert refusal(mirror, tmp_path) == "directory-rollback"
+    assert refusal(mirror, tmp_path) == "directory-rollback"
+
+
+def test_a_damaged_memory_of_what_was_seen_is_not_taken_for_none(
+    ceremony: Ceremony, mirror: Mirror, tmp_path: Path
+) -> None:
+    fetch_directory(mirror.get, ceremony.root_bytes, tmp_path)
+    (tmp_path / "newest-version").write_text("soon")
+    with pytest.raises(Usage) as refused:
+        fetch_directory(mirror.get, ceremony.root_bytes, tmp_path)
+    assert refused.value.slug == "cache-unusable"
 
 
 def _swap_lists(mirror: Mirror) -> None:

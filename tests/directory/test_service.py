@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import time_machine
+from securesystemslib.signer import SSlibKey
 from tuf.api.metadata import Metadata, Root, Snapshot, Timestamp
 
 from amana.client.directory import fetch_directory
@@ -266,6 +267,26 @@ def test_a_new_root_that_its_own_officers_did_not_sign_is_refused(server: Server
     root = next_root(server, server.ceremony.officers[:2], raise_threshold)
     proposal = server.ceremony.proposal()
     assert refusal(server, proposal, **{"2.root.json": root})[0] == "directory-threshold"
+
+
+def test_a_new_root_that_makes_the_server_an_officer_is_refused(server: Server) -> None:
+    def let_the_server_vouch(root: Root) -> None:
+        for role in ("root", "targets"):
+            root.add_key(tuf_key(server.ceremony.online.public), role)
+
+    root = next_root(server, server.ceremony.officers[:2], let_the_server_vouch)
+    proposal = server.ceremony.proposal()
+    assert refusal(server, proposal, **{"2.root.json": root})[0] == "directory-invalid"
+
+
+def test_a_new_root_that_names_one_key_twice_is_refused(server: Server) -> None:
+    def count_one_officer_twice(root: Root) -> None:
+        first = tuf_key(server.ceremony.officers[0].signing.public)
+        root.add_key(SSlibKey("a" * 64, first.keytype, first.scheme, first.keyval), "targets")
+
+    root = next_root(server, server.ceremony.officers[:2], count_one_officer_twice)
+    proposal = server.ceremony.proposal()
+    assert refusal(server, proposal, **{"2.root.json": root})[0] == "directory-invalid"
 
 
 def test_a_new_root_keeps_the_deployment(server: Server) -> None:

@@ -149,7 +149,7 @@ class Life(RuleBasedStateMachine):
         assert self.decide(0, "vet", "vetting", **vetting(self.organisation, days)) == 204
         self.valid_until = self.today + timedelta(days=days)
 
-    @rule(days=st.sampled_from([1, 30, 60]))
+    @rule(days=st.sampled_from([1, 7, 30, 60]))
     def time_passes(self, days: int) -> None:
         self.organisation.clock.turn(days=days)
         self.in_session = False
@@ -184,7 +184,7 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    max_examples=8,
+    max_examples=20,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),

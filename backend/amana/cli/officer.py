@@ -79,7 +79,7 @@ class Source:
             if refused.slug != "directory-expired":
                 raise
             click.echo(f"Warning: {refused.title}", err=True)
-            return fetch_expired(get, self.root)
+            return fetch_expired(get, self.root, self.cache)
 
     def version(self, version: int, *, oldest_root: bool) -> Published:
         """Return a version that the server published once."""

@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from tuf.api.metadata import Metadata, Root, Targets
 
-from amana.client.directory import root_pins
-from amana.client.officer import OFFICERS_SIGN, describe, printable, public_part, without
+from amana.client.directory import OFFICERS_SIGN, check_root, key_of
+from amana.client.officer import describe, printable, public_part, without
 from amana.protocol.directory import DIRECTORY_TARGET, LIMIT_BYTES, fingerprint
-from amana.protocol.encoding import b64, parse_canonical, sha256_hex
+from amana.protocol.encoding import parse_canonical, sha256_hex
 
 LONGEST: Final = 200
 _KEYS: Final = ("signing_key", "intake_key", "intake_key_sig")
@@ -119,13 +119,13 @@ def _root_facts(root: Root) -> Facts:
     found: Facts = {
         "the root": {"version": str(root.version), "valid until": f"{root.expires:%Y-%m-%d %H:%M}"}
     }
-    for name, value in root_pins(root).document.items():
+    for name, value in check_root(root).document.items():
         found["the root"][f"pinned {name}"] = _words(value)
     for name, role in sorted(root.roles.items()):
         whose = "officer" if name in OFFICERS_SIGN else "server key"
         found["the root"][f"{name} needs"] = f"{role.threshold} of {len(role.keyids)} signatures"
         for keyid in role.keyids:
-            key = b64(bytes.fromhex(root.keys[keyid].keyval["public"]))
+            key = key_of(root.keys[keyid])
             signs = found.setdefault(f"{whose} {key}", {}).get("signs")
             found[f"{whose} {key}"]["signs"] = f"{signs}, {name}" if signs else name
     return found

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
+from securesystemslib.signer import Key, SSlibKey
 from tuf.api import exceptions as tuf
 from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
@@ -20,6 +21,7 @@ from amana.protocol.directory import (
     Directory,
     DirectoryExpired,
     DirectoryIncomplete,
+    DirectoryInvalid,
     RootPins,
     check_signed,
     parse_directory,
@@ -27,10 +29,14 @@ from amana.protocol.directory import (
 )
 from amana.protocol.encoding import b64
 from amana.protocol.errors import ProtocolError
+from amana.protocol.signing import public_key
 
 METADATA_LIMIT_BYTES = 256 * 1024
 MAX_ROOTS = 256
 WARNING_DAYS = 14
+OFFICERS_SIGN = (Root.type, Targets.type)
+SERVER_SIGNS = (Snapshot.type, Timestamp.type)
+SEEN = "newest-version"
 
 T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
 
@@ -57,7 +63,7 @@ class Published:
 
     @property
     def verified(self) -> VerifiedDirectory:
-        return VerifiedDirectory(self.directory, root_pins(self.root.signed))
+        return VerifiedDirectory(self.directory, check_root(self.root.signed))
 
 
 class _Fetcher(FetcherInterface):
@@ -70,6 +76,9 @@ class _Fetcher(FetcherInterface):
         content = self._get(url.removeprefix("directory:///"))
         if content is None:
             raise tuf.DownloadHTTPError("not there", 404)
+        if url.endswith(".root.json"):
+            # python-tuf counts key ids and takes whatever ids a root gives to its keys.
+            check_root(_parsed(Root, content).signed)
         return iter((content,))
 
 
@@ -78,22 +87,46 @@ def read_root(root: bytes) -> RootPins:
     try:
         metadata = Metadata[Root].from_bytes(root)
         metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
-        return root_pins(metadata.signed)
-    except (tuf.RepositoryError, ProtocolError, ValueError, AttributeError):
+        return check_root(metadata.signed)
+    except (tuf.RepositoryError, ProtocolError, ValueError, KeyError, AttributeError):
         raise NotVerified(
             "The root file is not a root that its officers signed.", slug="root-invalid"
         ) from None
 
 
-def root_pins(root: Root) -> RootPins:
-    """Return what a root's signed field `x-amana` fixes."""
-    return RootPins.parse(root.unrecognized_fields.get("x-amana"))
+def tuf_key(public: str) -> SSlibKey:
+    """Return an Ed25519 public key (Base64) as TUF writes keys."""
+    return SSlibKey.from_crypto(public_key(public))
+
+
+def key_of(key: Key) -> str:
+    """Return the public key (Base64) of a key as TUF writes it."""
+    return b64(bytes.fromhex(key.keyval["public"]))
+
+
+def check_root(root: Root) -> RootPins:
+    """Return what a root's signed field `x-amana` fixes, if each of its keys has one id and one side.
+
+    A threshold counts key ids (TUF §4.2), so one key under two ids would count as two officers; and a
+    server whose key were an officer's too would vouch for readers. Raises DirectoryInvalid.
+    """
+    pins = RootPins.parse(root.unrecognized_fields.get("x-amana"))
+    for key in root.keys.values():
+        if tuf_key(key_of(key)) != key:
+            raise DirectoryInvalid(title="The root lists a key under an id that is not its own.")
+    officers, server = (
+        {key_of(root.keys[keyid]) for role in roles for keyid in root.roles[role].keyids}
+        for roles in (OFFICERS_SIGN, SERVER_SIGNS)
+    )
+    if officers & {*server, pins.directory_log_key, pins.custody_log_key}:
+        raise DirectoryInvalid(title="The root gives a key of the server the part of an officer.")
+    return pins
 
 
 def root_keys(root: Root) -> frozenset[str]:
     """Return the public keys (Base64) that a root names: of officers, of the server, of its logs."""
-    pins = root_pins(root)
-    signers = {b64(bytes.fromhex(key.keyval["public"])) for key in root.keys.values()}
+    pins = check_root(root)
+    signers = {key_of(key) for key in root.keys.values()}
     return frozenset({*signers, pins.directory_log_key, pins.custody_log_key})
 
 
@@ -146,14 +179,51 @@ def fetch_version(
         return Published(directory, signed_under, targets, files)
 
 
-def fetch_expired(get: Getter, root: bytes) -> Published:
-    """Return the version that the server shows last, fresh or not: officers must be able to renew what expired."""
+def fetch_expired(get: Getter, root: bytes, cache: Path | None) -> Published:
+    """Return the newest version, fresh or not: officers must be able to renew what expired.
+
+    Apart from the days all holds as in `fetch_published`: the officers of the newest root signed it, the
+    server's key calls it the newest, and none older than one seen in the `cache` is taken.
+    """
     with refusals():
-        timestamp = _parsed(Timestamp, _demanded(get, "timestamp.json")).signed
+        newest = _follow_roots(get, root)[-1].signed
+        timestamp = _signed_under(newest, Timestamp, _demanded(get, "timestamp.json"))
         name = f"{timestamp.snapshot_meta.version}.snapshot.json"
-        snapshot = _parsed(Snapshot, _demanded(get, name)).signed
+        snapshot = _signed_under(newest, Snapshot, _demanded(get, name))
         version = snapshot.meta["targets.json"].version
-    return fetch_version(get, root, version)
+        if snapshot.version != timestamp.snapshot_meta.version or version < _seen(cache):
+            raise tuf.BadVersionNumberError
+        found = fetch_version(get, root, version)
+        _signed_under(newest, Targets, found.targets.to_bytes())
+    return found
+
+
+def _signed_under(root: Root, kind: type[T], content: bytes) -> T:
+    """Return metadata that enough of the keys signed which a root names for its kind."""
+    metadata = _parsed(kind, content)
+    root.verify_delegate(kind.type, metadata.signed_bytes, metadata.signatures)
+    return metadata.signed
+
+
+def _seen(cache: Path | None) -> int:
+    """Return the newest version that this cache saw, 0 at first.
+
+    It is kept apart from python-tuf's files, which forget versions when the server's key changes.
+    """
+    path = cache / SEEN if cache else None
+    if path is None or not path.exists():
+        return 0
+    try:
+        return int(path.read_text("ascii")[:16])
+    except ValueError:
+        # To go on would be to forget what was seen, which is what an attacker wants.
+        raise Usage(f"{SEEN} in the directory's cache is damaged.", slug="cache-unusable") from None
+
+
+def _remember(cache: Path, version: int) -> None:
+    draft = cache / f"{SEEN}.new"
+    draft.write_text(str(version), "ascii")
+    draft.replace(cache / SEEN)
 
 
 def _demanded(get: Getter, name: str) -> bytes:
@@ -182,7 +252,7 @@ def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
             break
         following = _parsed(Root, content)
         check_next_root(current, following)
-        if root_pins(following.signed).deployment != pins.deployment:
+        if check_root(following.signed).deployment != pins.deployment:
             raise NotVerified("The root is of another installation.", slug="directory-tampered")
         chain.append(following)
     return chain
@@ -194,6 +264,7 @@ def check_next_root(current: Root, following: Metadata[Root]) -> None:
         raise tuf.BadVersionNumberError
     for judge in (current, following.signed):
         judge.verify_delegate(Root.type, following.signed_bytes, following.signatures)
+    check_root(following.signed)
 
 
 def signing_root(chain: list[Metadata[Root]], targets: Metadata[Targets]) -> Metadata[Root]:
@@ -277,7 +348,7 @@ def _published(
     names = sorted(target_names(first, desk))
     files = {name: _target(updater, signed, name, folder) for name in names}
     directory = parse_directory(files, desk)
-    if root_pins(newest.signed).deployment != pins.deployment:
+    if check_root(newest.signed).deployment != pins.deployment:
         raise NotVerified("The root is of another installation.", slug="directory-tampered")
     check_signed(
         directory,
@@ -287,6 +358,9 @@ def _published(
         root_keys=root_keys(newest.signed),
         now=datetime.now(UTC),
     )
+    if signed.version < _seen(folder):
+        raise tuf.BadVersionNumberError
+    _remember(folder, signed.version)
     return Published(directory, newest, targets, files)
 
 

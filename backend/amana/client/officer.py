@@ -9,19 +9,23 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import CryptoSigner, SSlibKey
+from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from tuf.api.serialization.json import JSONSerializer
 
 from amana.client.directory import (
+    OFFICERS_SIGN,
+    SERVER_SIGNS,
     Published,
     check_next_root,
+    check_root,
+    key_of,
     read_root,
     refusals,
     root_keys,
-    root_pins,
     signing_root,
+    tuf_key,
 )
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
@@ -40,19 +44,12 @@ from amana.protocol.directory import (
 )
 from amana.protocol.encoding import b64, canonical, parse_canonical
 from amana.protocol.errors import ProtocolError
-from amana.protocol.signing import SigningKey, public_key
+from amana.protocol.signing import SigningKey
 
 ROOT_DAYS = 365
 LIMIT_BYTES = 2**20
 CURRENT_ROOT = "current-root.json"
-OFFICERS_SIGN = (Root.type, Targets.type)
-SERVER_SIGNS = (Snapshot.type, Timestamp.type)
 _JSON = JSONSerializer(compact=False)
-
-
-def tuf_key(public: str) -> SSlibKey:
-    """Return an Ed25519 public key (Base64) as TUF writes keys."""
-    return SSlibKey.from_crypto(public_key(public))
 
 
 def tuf_signer(key: SigningKey) -> CryptoSigner:
@@ -154,7 +151,7 @@ class Proposal:
                 directory,
                 version=signed.version,
                 expires=signed.expires,
-                deployment=root_pins(root).deployment if root else directory.deployment,
+                deployment=check_root(root).deployment if root else directory.deployment,
                 root_keys=root_keys(root) if root else (),
                 now=now,
             )
@@ -172,7 +169,7 @@ class Proposal:
         new, old = self.root.signed, self.current_root.signed
         if new.type != Root.type or new.version != old.version + 1:
             raise NotVerified("The new root is not the next one.", slug="proposal-invalid")
-        if root_pins(new).deployment != root_pins(old).deployment:
+        if check_root(new).deployment != check_root(old).deployment:
             raise DirectoryInvalid(title="The new root is of another installation.")
 
     def signatures(self) -> list[Signatures]:
@@ -244,12 +241,13 @@ def public_part(one: Mapping[str, Any], holders: Iterable[Mapping[str, Any]]) ->
 
 
 def _root_lines(root: Root) -> list[str]:
-    pinned = root_pins(root)
+    pinned = check_root(root)
     lines = [f"root of {pinned.deployment}, version {root.version}, until {root.expires:%Y-%m-%d}"]
     for name, role in root.roles.items():
         who = "officers" if name in OFFICERS_SIGN else "server keys"
         lines.append(f"  {name}: {role.threshold} of {len(role.keyids)} {who}")
-    lines += [f"  key {b64(bytes.fromhex(k.keyval['public']))}" for k in root.keys.values()]
+        lines += [f"    signed by {key_of(root.keys[keyid])}" for keyid in role.keyids]
+    lines.append(f"  directory log {pinned.directory_log_key}")
     return [*lines, f"  custody log {pinned.custody_log_key}"]
 
 

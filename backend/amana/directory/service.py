@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
-from amana.client.directory import root_keys, root_pins
+from amana.client.directory import check_root, root_keys, tuf_key
 from amana.client.officer import tuf_signer
 from amana.directory.models import DirectoryFile, DirectoryVersion
 from amana.errors import Conflict, NotFound, Refusal, Unprocessable
@@ -87,7 +87,7 @@ def publish(
         raise DirectoryThreshold from None
     except (RepositoryError, ValueError, KeyError):
         raise DirectoryRefused from None
-    if tuf_signer(online).public_key.keyid not in root.roles[Timestamp.type].keyids:
+    if tuf_key(online.public).keyid not in root.roles[Timestamp.type].keyids:
         raise DirectoryRefused("The root names another online key than this server's.")
     previous = _timestamp(session, wait=True)
     latest = latest_version(session) or 0
@@ -120,7 +120,7 @@ def _roots(
     """Follow the chain of roots from the configured one; each is signed by the one before and by itself."""
     current = _parsed(Root, trusted_root)
     current.signed.verify_delegate(Root.type, current.signed_bytes, current.signatures)
-    deployment = root_pins(current.signed).deployment
+    deployment = check_root(current.signed).deployment
     roots = {f"{current.signed.version}.root.json": trusted_root}
     while True:
         name = f"{current.signed.version + 1}.root.json"
@@ -134,7 +134,7 @@ def _roots(
             judge.verify_delegate(Root.type, following.signed_bytes, following.signatures)
         current = following
         roots[name] = content
-        if root_pins(current.signed).deployment != deployment:
+        if check_root(current.signed).deployment != deployment:
             raise DirectoryRefused("The root is of another installation.")
     return current.signed, roots
 
@@ -174,7 +174,7 @@ def _check_content(
         directory,
         version=signed.version,
         expires=signed.expires,
-        deployment=root_pins(root).deployment,
+        deployment=check_root(root).deployment,
         root_keys=root_keys(root),
         now=now,
     )

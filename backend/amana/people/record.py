@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any
 
 import sqlalchemy as sa
@@ -47,7 +47,7 @@ def of_day(session: Session, actor: Actor, day: date, cache: dict[str, Any]) -> 
     opened = _counts(
         session.execute(
             sa.select(SignedAction.actor, sa.func.count(SignedAction.case.distinct()))
-            .where(SignedAction.action == "open", SignedAction.accepted_at < _end(day))
+            .where(SignedAction.action == "open", SignedAction.accepted_at <= _end(day))
             .group_by(SignedAction.actor)
         )
     )
@@ -55,8 +55,8 @@ def of_day(session: Session, actor: Actor, day: date, cache: dict[str, Any]) -> 
     suspended = set(
         session.scalars(
             sa.select(Suspension.person).where(
-                Suspension.suspended_at < _end(day),
-                sa.or_(Suspension.lifted_at.is_(None), Suspension.lifted_at >= _end(day)),
+                Suspension.suspended_at <= _end(day),
+                sa.or_(Suspension.lifted_at.is_(None), Suspension.lifted_at > _end(day)),
             )
         )
     )
@@ -77,7 +77,8 @@ def _counts(rows: Iterable[Any]) -> dict[str, int]:
 
 
 def _end(day: date) -> datetime:
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
+    """Return the last instant of a day; the first of the next would be beyond the calendar's last day."""
+    return datetime.combine(day, time.max, UTC)
 
 
 def _directory_of(session: Session, day: date, cache: dict[str, Any]) -> Directory | None:
@@ -141,7 +142,7 @@ def of_person(session: Session, actor: Actor, person: str, day: date, cursor: st
             )
         )
     rows = [Held(row.case, row.desk, row.received_on) for row in session.execute(held)]
-    acted = (SignedAction.actor == person, SignedAction.accepted_at < _end(day))
+    acted = (SignedAction.actor == person, SignedAction.accepted_at <= _end(day))
     latest = sa.func.max(SignedAction.accepted_at)
     opened = session.execute(
         sa.select(SignedAction.case, latest)

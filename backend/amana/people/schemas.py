@@ -8,7 +8,13 @@ from amana.protocol.encoding import parse_day
 from amana.protocol.enrolment import MAX_DESKS, ROLES
 from amana.protocol.errors import ProtocolError
 
-REASON = ma.validate.Length(min=1, max=1000)
+WORDS = ma.validate.Regexp(
+    r"\A(?!\s)[^\x00-\x1f\x7f]+(?<!\s)\Z",
+    error="One line, not empty, without blanks around it.",
+)
+MAX_REASON, MAX_VOUCHER = 1000, 200
+# So many of the longest, and the commas between them, have room in a person's row.
+MAX_LANGUAGES, MAX_SPECIALITIES = 16, 15
 CODE = ma.validate.Regexp(r"\A[A-Za-z0-9:._-]{1,64}\Z")
 ID = {"description": "32 characters of Base32.", "example": "a" * 32}
 
@@ -142,7 +148,7 @@ class VettingIn(_AboutPersonIn):
     """What vetting found."""
 
     vouchers = ma.fields.List(
-        ma.fields.String(validate=ma.validate.Length(min=1, max=200)),
+        ma.fields.String(validate=[ma.validate.Length(max=MAX_VOUCHER), WORDS]),
         required=True,
         validate=ma.validate.Length(equal=2),
     )
@@ -151,16 +157,16 @@ class VettingIn(_AboutPersonIn):
     languages = ma.fields.List(
         ma.fields.String(validate=ma.validate.Regexp(policy.LANGUAGE)),
         required=True,
-        validate=ma.validate.Length(max=32),
+        validate=ma.validate.Length(max=MAX_LANGUAGES),
     )
-    specialities = _codes(32)
+    specialities = _codes(MAX_SPECIALITIES)
     conflicts = _codes(200)
 
 
 class ReasonIn(_AboutPersonIn):
     """Why."""
 
-    reason = _text(REASON)
+    reason = _text(ma.validate.And(ma.validate.Length(max=MAX_REASON), WORDS))
 
 
 class ConfirmationIn(_AboutPersonIn):

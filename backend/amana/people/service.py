@@ -20,7 +20,7 @@ from amana.access.models import (
     Reinstatement,
     Suspension,
 )
-from amana.access.roles import Actor, Permission
+from amana.access.roles import PERMISSIONS, Actor, Permission
 from amana.access.service import facts_of, person_row, require, sign_out
 from amana.access.standing import Standing, review_due_on, standing
 from amana.custody import service as custody
@@ -127,6 +127,8 @@ def enrol(session: Session, at: Moment, token: str, document: object) -> str:
     query = sa.select(Invitation).where(Invitation.token_sha256 == _hash(token)).with_for_update()
     invitation = session.scalar(query)
     if invitation is None or invitation.used_by is not None or invitation.expires_on < at.today:
+        raise InvitationRefused
+    if not _may_still(session, at, invitation.issued_by, Permission.INVITE):
         raise InvitationRefused
     enrolling = parse_enrolment(document)
     if (
@@ -256,7 +258,7 @@ def vet(
     """Record what vetting found: who vouched, until when it holds, and what routing must know."""
     require(actor, Permission.VET)
     row = _somebody_else(session, actor, at, person)
-    first, second = body["vouchers"]
+    first, second = (voucher.casefold() for voucher in body["vouchers"])
     if first == second or {first, second} & {actor.id, person}:
         raise Unprocessable(
             "Two different people vouch, and neither is the person or you.", slug="vouchers-invalid"
@@ -269,7 +271,15 @@ def vet(
     row.valid_until = date.fromisoformat(body["valid_until"])
     row.languages = _codes(body["languages"])
     row.specialities = _codes(body["specialities"])
-    row.conflicts = _codes([*row.conflicts.split(","), *body["conflicts"]])
+    _add_conflicts(row, body["conflicts"])
+
+
+def _add_conflicts(row: Person, codes: Sequence[str]) -> None:
+    """Add to what a person's row holds, which the caller has locked: none is ever taken away."""
+    known = _codes([*row.conflicts.split(","), *codes])
+    if known.count(",") >= MAX_CONFLICTS:
+        raise Unprocessable("These are more codes than one person can have.", slug="too-many-codes")
+    row.conflicts = known
 
 
 def _codes(codes: Sequence[str]) -> str:
@@ -281,11 +291,9 @@ def declare_conflicts(
 ) -> None:
     """Add places or people, by code, whose cases this person must not get; nobody asks for a reason."""
     require(actor, Permission.DECLARE_CONFLICT)
-    row = person_row(session, at.directory, actor.id, at.today)
+    row = _locked(session, at, actor.id)
     _accept(session, actor, at, action, "recuse", {"conflicts": list(codes)})
-    row.conflicts = _codes([*row.conflicts.split(","), *codes])
-    if row.conflicts.count(",") >= MAX_CONFLICTS:
-        raise Unprocessable("These are more codes than one person can have.", slug="too-many-codes")
+    _add_conflicts(row, codes)
 
 
 def suspend(
@@ -308,7 +316,10 @@ def suspend(
 def reinstate(
     session: Session, actor: Actor, at: Moment, person: str, action: object, reason: str
 ) -> int:
-    """Agree that a suspension ends; it does when a second administrator agreed. Returns how many did."""
+    """Agree that a suspension ends; it does when a second administrator agreed. Returns how many did.
+
+    Only those count who could agree today: not whoever was put out since.
+    """
     require(actor, Permission.REINSTATE)
     row = _somebody_else(session, actor, at, person)
     query = sa.select(Suspension).where(Suspension.person == row.id, Suspension.lifted_at.is_(None))
@@ -316,16 +327,18 @@ def reinstate(
     if suspension is None:
         raise NotSuspended
     _accept(session, actor, at, action, "reinstate", {"person": person, "reason": reason})
-    session.add(Reinstatement(suspension=suspension.id, by=actor.id))
-    try:
-        session.flush()
-    except IntegrityError:
-        raise ConsentGiven from None
-    agreed = sa.select(sa.func.count()).where(Reinstatement.suspension == suspension.id)
-    consents = session.scalar(agreed) or 0
-    if consents >= REINSTATING:
+    consents = sa.select(Reinstatement.by).where(Reinstatement.suspension == suspension.id)
+    agreed = set(session.scalars(consents))
+    if actor.id not in agreed:
+        session.add(Reinstatement(suspension=suspension.id, by=actor.id))
+    counting = [
+        one for one in agreed | {actor.id} if _may_still(session, at, one, Permission.REINSTATE)
+    ]
+    if len(counting) >= REINSTATING:
         suspension.lifted_at = at.now
-    return consents
+    elif actor.id in agreed:
+        raise ConsentGiven
+    return len(counting)
 
 
 def confirm(session: Session, actor: Actor, at: Moment, person: str, action: object) -> None:
@@ -343,7 +356,7 @@ def replace_key(
     require(actor, Permission.REPLACE_KEY)
     fields = {"id": actor.id, "intake_key": intake_key, "intake_key_sig": signature}
     recipient = verify_intake_key(actor.signing_key, fields)
-    row = person_row(session, at.directory, actor.id, at.today)
+    row = _locked(session, at, actor.id)
     held = sa.select(Person.id).where(Person.intake_key == intake_key_id(recipient))
     asked = sa.select(KeyReplacement.person).where(
         KeyReplacement.intake_key == intake_key, KeyReplacement.person != actor.id
@@ -470,14 +483,29 @@ def _is_suspended(session: Session, person: str) -> bool:
     return session.scalar(query) is not None
 
 
+def _may_still(session: Session, at: Moment, person: str, permission: Permission) -> bool:
+    """Tell whether somebody who did something before could do it now."""
+    listed = at.directory.person(person)
+    return (
+        listed is not None
+        and bool(listed.roles & PERMISSIONS[permission])
+        and not _is_suspended(session, person)
+    )
+
+
 def _somebody_else(session: Session, actor: Actor, at: Moment, person: str) -> Person:
-    """Return a person about whom somebody else decides; locks the row, so that decisions come one by one."""
+    """Return a person about whom somebody else decides, locked."""
     if person == actor.id:
         raise OnOneself
     try:
         check_id(person)
     except ProtocolError:
         raise NotFound from None
+    return _locked(session, at, person)
+
+
+def _locked(session: Session, at: Moment, person: str) -> Person:
+    """Return a person's row, locked and as it is now, so that decisions come one by one and none undoes another."""
     if at.directory.person(person) is not None:
         person_row(session, at.directory, person, at.today)
     row = session.get(Person, person, with_for_update=True)

@@ -1,0 +1,121 @@
+"""The record of a day is that of its end, page after page; and every case of who is gone comes back to its lead."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amana.people import record
+from tests.support.decisions import decide
+from tests.support.officers import Officers
+from tests.support.organisation import Organisation, Person, organisation_in
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Organisation]:
+    with organisation_in(tmp_path) as organisation:
+        yield organisation
+
+
+def staff(organisation: Organisation, role: str) -> list[Person]:
+    return [organisation.as_person(one).sign_in() for one in organisation.of_role(role)]
+
+
+def day_of(organisation: Organisation) -> str:
+    return organisation.clock().date().isoformat()
+
+
+def test_who_was_suspended_or_listed_is_told_as_of_the_end_of_the_day(own: Organisation) -> None:
+    reader = own.desks["chemical"][1].id
+    own.send()
+    days = []
+
+    def told() -> list[tuple[bool, bool]]:
+        auditor = staff(own, "auditor")[0]
+        found = []
+        for day in days:
+            people = auditor.get(f"/v1/record?day={day}").get_json()["people"]
+            found += [(one["suspended"], one["listed"]) for one in people if one["id"] == reader]
+        return found
+
+    days.append(day_of(own))
+    own.clock.turn(days=1)
+    days.append(day_of(own))
+    decide(staff(own, "administrator")[0], "suspend", "suspension", reader, reason="x")
+    own.clock.turn(days=1)
+    days.append(day_of(own))
+    for by in staff(own, "administrator"):
+        assert decide(by, "reinstate", "reinstatement", reader, reason="x").status_code == 200
+    own.clock.turn(days=1)
+    days.append(day_of(own))
+    Officers(own).remove(reader)
+    assert told() == [(False, True), (True, True), (False, True), (False, False)]
+
+
+def test_the_record_of_a_person_comes_in_pages_and_ends_with_the_day(
+    own: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PAGE", 2)
+    reader = own.as_person(own.desks["chemical"][1])
+    first = [own.send().case for _ in range(3)]
+    yesterday = day_of(own)
+    assert reader.sign_in().open(first[0]).status_code == 201
+    own.clock.turn(days=1)
+    second = [own.send().case for _ in range(2)]
+    assert reader.sign_in().open(second[0]).status_code == 201
+    auditor = staff(own, "auditor")[0]
+
+    def pages(query: str) -> list[list[str]]:
+        found, cursor = [], ""
+        while cursor is not None:
+            page = auditor.get(f"/v1/record?person={reader.keys.id}{query}{cursor}").get_json()
+            found.append([one["case"] for one in page["could_open"]])
+            cursor = None if page["next"] is None else f"&cursor={page['next']}"
+        return found
+
+    ordered = sorted(first) + sorted(second)
+    assert pages("") == [ordered[:2], ordered[2:4], ordered[4:]]
+    assert pages(f"&day={yesterday}") == [ordered[:2], ordered[2:3]]
+    path = f"/v1/record?person={reader.keys.id}&day={yesterday}"
+    earlier = auditor.get(path).get_json()
+    assert [one["case"] for one in earlier["opened"]] == [first[0]]
+    assert [one["case"] for one in earlier["actions"]] == [first[0]]
+    today = auditor.get(f"/v1/record?person={reader.keys.id}").get_json()
+    assert [one["case"] for one in today["opened"]] == [second[0], first[0]]
+
+
+def test_the_first_and_the_last_day_of_the_calendar_have_a_record(own: Organisation) -> None:
+    reader = own.desks["chemical"][1].id
+    case = own.send().case
+    auditor = staff(own, "auditor")[0]
+    assert auditor.get("/v1/record?day=0001-01-01").get_json()["people"] == []
+    last = auditor.get(f"/v1/record?day=9999-12-31&person={reader}").get_json()
+    assert [one["case"] for one in last["could_open"]] == [case]
+    people = auditor.get("/v1/record?day=9999-12-31").get_json()["people"]
+    assert reader in [one["id"] for one in people]
+
+
+def test_a_case_comes_back_when_its_last_reader_is_gone_and_to_its_own_lead(
+    own: Organisation,
+) -> None:
+    lead, reader = (own.as_person(one).sign_in() for one in own.desks["chemical"])
+    other = own.as_person(own.desks["general"][0]).sign_in()
+    left, taken_over, handed_on, unopened = (own.send().case for _ in range(4))
+    for person, case in (
+        (reader, left),
+        (reader, taken_over),
+        (lead, handed_on),
+    ):
+        assert person.open(case).status_code == 201
+    own.clock.turn(minutes=1)
+    for person, case in ((lead, taken_over), (reader, handed_on)):
+        assert person.open(case).status_code == 201
+    Officers(own).remove(reader.keys.id)
+    cases = lead.get("/v1/returned-cases").get_json()["cases"]
+    assert {(one["case"], one["opened_by"]) for one in cases} == {
+        (left, reader.keys.id),
+        (handed_on, reader.keys.id),
+    }
+    assert unopened not in str(cases)
+    assert other.get("/v1/returned-cases").get_json() == {"cases": []}
+    assert reader.get("/v1/returned-cases").status_code == 401
