@@ -12,11 +12,12 @@ import pytest
 
 from amana.client.keyfile import PersonKeys, intake_key_fields, read_key
 from amana.ops.demo import DEPLOYMENT
-from amana.protocol.directory import fingerprint, sign_intake_key
+from amana.protocol.directory import fingerprint
 from amana.protocol.encoding import random_id
 from amana.protocol.enrolment import make_enrolment
 from amana.protocol.sealing import Identity
 from tests.cli.test_officer import printed, refused
+from tests.support.ceremony import replacement_entry
 from tests.support.server import PASSPHRASE, Service, amana, make_demo, running_service
 
 
@@ -167,14 +168,8 @@ def test_a_key_is_replaced_when_officers_and_its_owner_signed(house: House) -> N
     owner = read_key(house.keys("reviewers")[0], PASSPHRASE)
 
     def replacement(by: PersonKeys) -> dict[str, Any]:
-        key = Identity.generate().recipient
-        signature = sign_intake_key(by.signing, owner.id, key)
-        return {
-            "id": owner.id,
-            "kind": "replacement",
-            "intake_key": str(key),
-            "intake_key_sig": signature,
-        }
+        new = PersonKeys(owner.id, owner.role, by.signing, Identity.generate())
+        return replacement_entry(new, owner.intake_recipient, deployment=DEPLOYMENT)
 
     thief = house.pending(replacement(PersonKeys.generate("reviewer")))
     propose = ("officer", "propose", *house.source, "--out", house.new(), "--accept", owner.id)

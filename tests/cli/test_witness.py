@@ -105,6 +105,15 @@ def test_a_number_used_before_is_refused_by_the_server_and_not_offered_again(hom
     assert json.loads(path.read_text())["next"] == 2
 
 
+def test_what_could_not_be_sealed_uses_no_number_and_leaves_no_codename(home: Home) -> None:
+    path = home.folder / "codename"
+    assert home.send("--codename-file", path, "--desk", "none", check=2).stderr
+    assert home.left() == set()
+    home.send("--codename-file", path)
+    home.send("--codename-file", path, "--desk", "none", check=2)
+    assert json.loads(path.read_text())["next"] == 1
+
+
 def test_a_structured_account_need_not_be_canonical(home: Home) -> None:
     account = home.folder / "tmp" / "account.json"
     account.write_text(json.dumps({"v": 1, "text": TEXT, "language": "ar"}, indent=4))

@@ -11,15 +11,16 @@ from amana.client.enrolments import accepted, enter, read_pending, remove, set_t
 from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.keyfile import PersonKeys, intake_key_fields
 from amana.client.officer import describe, propose
-from amana.protocol.directory import Directory, fingerprint, parse_directory, sign_intake_key
+from amana.protocol.directory import Directory, fingerprint, parse_directory
 from amana.protocol.encoding import random_id
 from amana.protocol.enrolment import make_enrolment
 from amana.protocol.sealing import Identity
-from tests.support.ceremony import DEPLOYMENT, Ceremony
+from tests.support.ceremony import DEPLOYMENT, Ceremony, replacement_entry
 
 CEREMONY = Ceremony()
 NOW = datetime.now(UTC)
 CURRENT = CEREMONY.proposal(1).check(NOW)
+FORMER = PersonKeys(CEREMONY.lead.id, "reviewer", CEREMONY.lead.signing, Identity.generate())
 WITH_INTAKE = {"reviewer", "lead", "custodian", "partner"}
 
 
@@ -57,16 +58,15 @@ def newcomer(role: str = "reviewer", *desks: str, **changes: Any) -> dict[str, A
 
 
 def replacement(keys: PersonKeys, **changes: Any) -> dict[str, Any]:
-    """Return what the server tells of a person who replaces their intake key."""
-    intake = Identity.generate().recipient
-    signed = sign_intake_key(changes.pop("by", keys).signing, keys.id, intake)
-    return {
-        "id": keys.id,
-        "kind": "replacement",
-        "intake_key": str(intake),
-        "intake_key_sig": signed,
-        "asked_on": f"{NOW:%Y-%m-%d}",
-    } | changes
+    """Return what the server tells of a person who replaces their intake key, `instead_of` another."""
+    by = changes.pop("by", keys)
+    new = changes.pop("to", None) or PersonKeys(keys.id, keys.role, by.signing, Identity.generate())
+    return (
+        replacement_entry(
+            new, changes.pop("instead_of", keys.intake_recipient), deployment=DEPLOYMENT
+        )
+        | changes
+    )
 
 
 def waiting(*entries: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +180,18 @@ FAULTS = {
     "a replacement by nobody": (
         lambda: replacement(PersonKeys.generate("reviewer")),
         "unknown-person",
+    ),
+    "a key whose owner asked for it in the place of another": (
+        lambda: replacement(CEREMONY.lead, instead_of=Identity.generate().recipient),
+        "replacement-outdated",
+    ),
+    "a key that its owner had once, whose request is over": (
+        lambda: replacement(CEREMONY.lead) | intake_key_fields(FORMER),
+        "replacement-outdated",
+    ),
+    "a request without its owner's signature": (
+        lambda: replacement(CEREMONY.lead, action=replacement(CEREMONY.reviewer)["action"]),
+        "bad-signature",
     ),
     "a replacement by the same key": (
         lambda: replacement(CEREMONY.lead, **intake_key_fields(CEREMONY.lead)),

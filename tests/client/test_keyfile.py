@@ -1,6 +1,8 @@
 """A key file holds one person's keys, opens with their passphrase alone, and is never written over."""
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,14 @@ from amana.client.keyfile import (
     ROLES,
     WITH_INTAKE_KEY,
     PersonKeys,
+    change_key,
     read_key,
     read_passphrase,
     write_key,
 )
+from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import b64, canonical, random_id
-from amana.protocol.sealing import seal_with_passphrase
+from amana.protocol.sealing import Identity, seal_with_passphrase
 from amana.protocol.signing import SigningKey
 
 QUICK = 2
@@ -103,6 +107,9 @@ def fields() -> dict[str, object]:
                 {"signing_seed": None},
                 {"intake_identity": "AGE-SECRET-KEY-1"},
                 {"more": 1},
+                {"former_intake_keys": ["AGE-SECRET-KEY-PQ-1"]},
+                {"former_intake_keys": [{"identity": None, "left_on": None}]},
+                {"former_intake_keys": [{"identity": str(Identity.generate())}]},
             )
         ),
         seal_with_passphrase(canonical(fields()), PHRASE, work_factor=QUICK)[:-1] + b"\0",
@@ -128,6 +135,51 @@ def test_keys_do_not_show_themselves(tmp_path: Path) -> None:
     shown = repr(keys) + repr(keys.signing) + str(vars(keys)["signing"])
     assert b64(keys.signing.seed) not in shown
     assert "SECRET" not in shown
+
+
+def test_a_replaced_key_stays_in_the_file_until_it_is_taken_out(tmp_path: Path) -> None:
+    keys = PersonKeys.generate("reviewer")
+    path = write_key(keys, tmp_path, PHRASE, work_factor=QUICK)
+    changed = change_key(path, PHRASE, PersonKeys.renewed, work_factor=QUICK)
+    [former] = changed.former
+    assert str(former.identity) == str(keys.intake)
+    assert former.kept_until is None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    day = date(2026, 11, 24)
+    for seen in (day, day + timedelta(days=9)):
+        change_key(
+            path, PHRASE, lambda there, seen=seen: there.not_listed_from(seen), work_factor=QUICK
+        )
+    [former] = read_key(path, PHRASE).former
+    assert (former.left_on, former.kept_until) == (day, day + timedelta(days=45))
+    assert read_key(path, PHRASE).identity_for(former.name) is not None
+    change_key(path, PHRASE, lambda there: there.without({former.name}), work_factor=QUICK)
+    assert read_key(path, PHRASE).former == ()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_commands_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
+    path = write_key(PersonKeys.generate("reviewer"), tmp_path, PHRASE, work_factor=QUICK)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(
+            pool.map(
+                lambda _: change_key(path, PHRASE, PersonKeys.renewed, work_factor=QUICK), range(8)
+            )
+        )
+    kept = read_key(path, PHRASE)
+    names = {one.name for one in kept.former} | {intake_key_id(kept.intake_recipient)}
+    assert {intake_key_id(one.intake_recipient) for one in made} <= names
+    assert len(names) == 9
+
+
+def test_a_link_to_a_key_file_stays_one(tmp_path: Path) -> None:
+    """A second file with the keys would outlive the first one's destruction."""
+    path = write_key(PersonKeys.generate("reviewer"), tmp_path / "stick", PHRASE, work_factor=QUICK)
+    link = tmp_path / "mine.key"
+    link.symlink_to(path)
+    change_key(link, PHRASE, PersonKeys.renewed, work_factor=QUICK)
+    assert link.is_symlink()
+    assert len(read_key(path, PHRASE).former) == 1
 
 
 def test_an_officer_has_no_key_that_opens(tmp_path: Path) -> None:

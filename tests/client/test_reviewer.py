@@ -20,7 +20,7 @@ from amana.protocol.manifest import TAG
 from amana.protocol.policy import TAG as POLICY_TAG
 from amana.protocol.policy import parse_policy
 from amana.protocol.receipt import sign_receipt
-from amana.protocol.sealing import Kind, open_sealed, seal
+from amana.protocol.sealing import Kind, open_sealed, padme, seal, sealed_size
 from amana.protocol.signing import SigningKey
 from tests.support.lying import Lying, in_json
 from tests.support.organisation import Organisation, organisation_in
@@ -308,6 +308,16 @@ LIES: dict[str, tuple[Any, str]] = {
         lie_about("", lambda *_: in_json(lambda document: document.update(receipt={}))),
         "receipt-invalid",
     ),
+    "a size that the witness did not make": (
+        # A terabyte more would fill the device before the hash could tell.
+        lie_about(
+            "",
+            lambda desk, _: receipted(
+                desk, lambda event: event["objects"][1].update(size=sealed_size(padme(2**40)))
+            ),
+        ),
+        "objects-differ",
+    ),
     "a colleague's grant": (lie_about("grants", _grant_of_a_colleague), "grant-differs"),
     "no grant though one arrived": (
         lie_about("grants", lambda *_: in_json(lambda document: document.update(grants=[]))),
@@ -342,7 +352,8 @@ def test_the_case_of_which_the_lies_are_told_opens_when_they_end(desk: Desk, out
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("sha256", "00" * 32), ("len", 1), ("sha256", sha256_hex(FILES[0]))]
+    ("field", "value"),
+    [("sha256", "00" * 32), ("len", len(FILES[1]) + 1), ("sha256", sha256_hex(FILES[0]))],
 )
 def test_a_file_that_is_not_what_the_manifest_says_leaves_nothing(
     desk: Desk, out: Path, field: str, value: Any
@@ -369,6 +380,21 @@ def test_a_directory_under_another_root_is_refused(desk: Desk, out: Path, tmp_pa
     assert not out.exists()
 
 
+def test_a_planted_link_is_neither_written_into_nor_cleared(
+    desk: Desk, out: Path, tmp_path: Path
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "0.plain").write_text("kept")
+    made = desk.send(files=())
+    out.mkdir()
+    (out / f".opening-{made.case}").symlink_to(theirs)
+    with pytest.raises(Usage) as refused:
+        desk.open(made.case, out)
+    assert refused.value.slug == "folder-unusable"
+    assert [path.name for path in theirs.iterdir()] == ["0.plain"]
+
+
 # Who may
 
 
@@ -380,13 +406,13 @@ def test_a_case_of_another_desk_is_refused(desk: Desk, out: Path) -> None:
     assert not out.exists()
 
 
-def test_a_case_that_was_sealed_to_others_is_said_to_be_so(desk: Desk, out: Path) -> None:
+def test_a_case_that_was_sealed_to_others_is_not_there(desk: Desk, out: Path) -> None:
     colleague = desk.organisation.directory.readers_of("chemical")
     others = {one.id: one.intake_key for one in colleague if one.id != desk.reader.id}
     made = desk.send(readers=others, files=())
-    with pytest.raises(NoGrant) as refused:
+    with pytest.raises(Refused) as refused:
         desk.open(made.case, out)
-    assert (refused.value.slug, refused.value.exit_status) == ("no-grant", 1)
+    assert (refused.value.slug, refused.value.exit_status) == ("not-found", 1)
     assert not out.exists()
 
 

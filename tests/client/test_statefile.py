@@ -194,3 +194,16 @@ def test_a_damaged_state_is_refused_and_never_crashes(
     except Usage:
         return
     assert loaded.submission == expected.submission
+
+
+def test_a_planted_folder_is_not_cleared(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "1.age").write_text("kept")
+    state = StateFile(tmp_path / "state")
+    state.folder.symlink_to(theirs)
+    with pytest.raises(Usage) as refused:
+        state.begin()
+    assert refused.value.slug == "state-exists"
+    state.remove()
+    assert (theirs / "1.age").read_text() == "kept"

@@ -151,6 +151,35 @@ def test_the_proxy_resolves_the_name_and_each_errand_has_a_circuit_of_its_own() 
     assert len(set(proxy.users)) == 2
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_address_that_is_no_onion_has_a_circuit_of_its_own_too(tmp_path: Path) -> None:
+    with (
+        scripted_server(answer(200), answer(200), tls=_self_signed(tmp_path)) as server,
+        socks_server({"amana.example": server.address}) as proxy,
+    ):
+        for _ in range(2):
+            with (
+                Transport("https://amana.example", proxy=proxy.url) as transport,
+                pytest.raises(NotVerified),
+            ):
+                transport.ask("GET", "/")
+    assert len(set(proxy.users)) == 2
+    gc.collect()
+
+
+def test_the_keys_of_a_connection_are_written_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    with (
+        scripted_server(answer(200), tls=_self_signed(tmp_path)) as server,
+        Transport(server.url) as transport,
+        pytest.raises(NotVerified),
+    ):
+        transport.ask("GET", "/")
+    assert not (tmp_path / "keys").exists()
+
+
 def test_a_proxy_that_does_not_reach_the_server_is_named() -> None:
     with (
         socks_server({}) as proxy,

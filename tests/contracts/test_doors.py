@@ -55,13 +55,16 @@ CLOSED = {
     ("POST", "/v1/cases/<case>/grants"): Row(
         Permission.REWRAP_GRANT, {"action": {}, "intake_key": OTHER, "grant": "AA=="}
     ),
+    ("POST", "/v1/cases/<case>/re-wrappings"): Row(Permission.REWRAP_GRANT, {"action": {}}),
+    ("GET", "/v1/intake-keys"): Row(Permission.REWRAP_GRANT),
     ("GET", "/v1/cases/<case>/manifest"): Row(Permission.OPEN_CASE),
     ("GET", "/v1/cases/<case>/objects/<int:n>"): Row(Permission.OPEN_CASE),
     ("POST", "/v1/conflicts"): Row(
         Permission.DECLARE_CONFLICT, {"action": {}, "conflicts": ["place:x"]}
     ),
     ("POST", "/v1/key-replacements"): Row(
-        Permission.REPLACE_KEY, {"action": {}, "intake_key": "x", "intake_key_sig": "x"}
+        Permission.REPLACE_KEY,
+        {"action": {}, "intake_key": "x", "intake_key_sig": "x", "replaces": OTHER},
     ),
     ("GET", "/v1/returned-cases"): Row(Permission.SEE_RETURNED_CASES),
     ("POST", "/v1/invitations"): Row(

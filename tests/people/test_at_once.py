@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from amana.client.keyfile import PersonKeys, intake_key_fields
+from amana.client.keyfile import PersonKeys
 from amana.protocol.sealing import Identity
 from tests.support.decisions import decide, newcomer
 from tests.support.newcomers import bring, enrolment, invite, new_keys, vetting
@@ -114,10 +114,7 @@ def test_of_several_new_keys_that_come_at_once_one_waits(
     keys = organisation.desks["general"][1]
     person = organisation.as_person(keys).sign_in()
     new = [PersonKeys(keys.id, keys.role, keys.signing, Identity.generate()) for _ in range(4)]
-    acts = [
-        lambda one=one: person.act("replace-key", "/v1/key-replacements", **intake_key_fields(one))
-        for one in new
-    ]
+    acts = [lambda one=one: person.replace_key(one) for one in new]
     assert statuses(*acts) == [204, 204, 204, 204]
     waiting = administrators[0].get("/v1/enrolments").get_json()["enrolments"]
     [shown] = [one for one in waiting if one["id"] == keys.id]

@@ -362,13 +362,14 @@ def test_a_new_intake_key_waits_for_the_officers_and_is_then_the_listed_one(
     new = PersonKeys(keys.id, keys.role, keys.signing, Identity.generate())
     forged = PersonKeys(keys.id, keys.role, SigningKey.generate(), new.intake)
     for fields in (intake_key_fields(forged), {**intake_key_fields(new), "intake_key": "x"}):
-        assert person.act("replace-key", "/v1/key-replacements", **fields).status_code == 422
+        assert person.replace_key(new, **fields).status_code == 422
     for known in (keys, organisation.desks["chemical"][0]):
         mine = PersonKeys(keys.id, keys.role, keys.signing, known.intake)
-        answer = person.act("replace-key", "/v1/key-replacements", **intake_key_fields(mine))
+        answer = person.replace_key(mine)
         assert_problem(answer, 409, "key-known")
-    asked = person.act("replace-key", "/v1/key-replacements", **intake_key_fields(new))
-    assert asked.status_code == 204
+    another = intake_key_id(new.intake_recipient)
+    assert_problem(person.replace_key(new, replaces=another), 409, "key-not-listed")
+    assert person.replace_key(new).status_code == 204
     waiting = administrators[0].get("/v1/enrolments").get_json()["enrolments"]
     [shown] = [one for one in waiting if one["id"] == keys.id]
     assert (shown["kind"], shown["intake_key"]) == ("replacement", str(new.intake_recipient))

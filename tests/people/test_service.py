@@ -11,6 +11,7 @@ from amana.access.models import Invitation, KeyReplacement, SignedAction, Suspen
 from amana.access.models import Person as PersonRow
 from amana.client.keyfile import PersonKeys, intake_key_fields
 from amana.custody.models import Event
+from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import random_id
 from amana.protocol.sealing import Identity
 from tests.support.decisions import decide, newcomer, shown, waiting
@@ -26,7 +27,7 @@ def assert_problem(answer: Any, status: int, slug: str) -> None:
 def replacing(person: Person, identity: Identity) -> Any:
     keys = person.keys
     new = PersonKeys(keys.id, keys.role, keys.signing, identity)
-    return person.act("replace-key", "/v1/key-replacements", **intake_key_fields(new))
+    return person.replace_key(new)
 
 
 def everything(organisation: Organisation) -> list[Any]:
@@ -164,7 +165,9 @@ def test_nothing_is_decided_without_the_signature_of_who_decides(
         by, other = (organisation.as_person(x).sign_in() for x in organisation.desks["chemical"])
     if kind == "replace-key":
         new = PersonKeys(by.keys.id, "reviewer", by.keys.signing, Identity.generate())
-        body = intake_key_fields(new)
+        listed = organisation.directory.intake_key(by.keys.id)
+        assert listed is not None
+        body = {**intake_key_fields(new), "replaces": intake_key_id(listed)}
     if "person" in body:
         person = newcomer(organisation, administrators[0]).id
         path, body = path.format(person), {**body, "person": person}

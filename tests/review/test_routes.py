@@ -11,15 +11,17 @@ import pytest
 import sqlalchemy as sa
 
 from amana.access.models import SignedAction
+from amana.access.roles import Actor
 from amana.api.problems import MEDIA_TYPE
 from amana.client.keyfile import PersonKeys
 from amana.custody.models import Event
 from amana.directory.models import DirectoryFile, DirectoryVersion
-from amana.protocol.case import open_grant
+from amana.protocol.case import intake_key_id, open_grant
 from amana.protocol.directory import sign_intake_key
 from amana.protocol.encoding import canonical, random_id, sha256_hex, unb64
 from amana.protocol.sealing import Kind, open_sealed
 from amana.protocol.signing import SigningKey
+from amana.review import service
 from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.testimonies import Made
 
@@ -192,14 +194,52 @@ def test_an_opening_works_for_twelve_hours_by_the_servers_clock(
         organisation.clock.now = began
 
 
-def test_a_reader_without_a_grant_opens_and_is_given_none(
+def test_a_case_that_was_not_sealed_to_a_reader_does_not_exist_for_them(
     organisation: Organisation, reader: Person
 ) -> None:
+    """The witness kept this reader of the desk out: not even the policy or ciphertext is theirs."""
     colleague = organisation.directory.readers_of("chemical")
     others = {one.id: one.intake_key for one in colleague if one.id != reader.keys.id}
     made = organisation.send(readers=others)
-    assert reader.open(made.case).status_code == 201
-    assert reader.get(f"/v1/cases/{made.case}/grants").get_json() == {"grants": []}
+    assert_problem(reader.open(made.case), 404, "not-found")
+    for path in ("", *(f"/{one}" for one in SERVED)):
+        assert_problem(reader.get(f"/v1/cases/{made.case}{path}"), 404, "not-found")
+
+
+def test_sealing_anew_shows_ones_grant_and_nothing_else_of_the_case(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send(files=FILES)
+    path = f"/v1/cases/{made.case}"
+    opening = reader.action(made.case)
+    assert_problem(reader.post(f"{path}/re-wrappings", {"action": opening}), 422, "action-refused")
+    assert_problem(reader.get(f"{path}/grants"), 403, "opening-needed")
+    assert reader.act("re-wrap", f"{path}/re-wrappings", case=made.case).status_code == 204
+    [grant] = reader.get(f"{path}/grants").get_json()["grants"]
+    assert grant["reader"] == reader.keys.id
+    for served in ("manifest", "objects/0", "objects/1"):
+        assert_problem(reader.get(f"{path}/{served}"), 403, "opening-needed")
+    assert reader.get(path).get_json()["state"] == "received"
+
+
+def test_what_is_sealed_to_each_key_is_counted_also_before_it_arrived(
+    organisation: Organisation, reader: Person
+) -> None:
+    def counted() -> dict[str, int]:
+        keys = reader.get("/v1/intake-keys").get_json()["intake_keys"]
+        assert [one["intake_key"] for one in keys] == [intake_key_id(reader.keys.intake_recipient)]
+        return {name: keys[0][name] for name in ("open", "arriving", "elsewhere")}
+
+    organisation.send()
+    before = counted()
+    organisation.announce(organisation.seal(files=FILES))
+    after = counted()
+    assert after == {**before, "arriving": before["arriving"] + 1}
+    with organisation.services.database.reading() as session:
+        moved = Actor(reader.keys.id, frozenset({"reviewer"}), frozenset({"general"}), "")
+        [elsewhere] = service.held_keys(session, moved)
+    assert elsewhere.elsewhere == after["open"] + after["arriving"]
+    assert (elsewhere.open, elsewhere.arriving) == (after["elsewhere"], 0)
 
 
 Fault = Callable[[Person, Made], dict[str, Any]]

@@ -17,7 +17,10 @@ from amana.client.officer import (
     sign,
     tuf_signer,
 )
+from amana.protocol.action import sign_action
+from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import sha256_hex
+from amana.protocol.sealing import Recipient
 from amana.protocol.signing import SigningKey
 
 DEPLOYMENT = "amana-test"
@@ -32,6 +35,26 @@ def reader(keys: PersonKeys, *, lead: bool = False, takes: Iterable[str] = ()) -
         **intake_key_fields(keys),
         "takes": sorted(takes),
     }
+
+
+def replacement_entry(
+    new: PersonKeys, instead_of: Recipient, *, deployment: str = DEPLOYMENT
+) -> dict[str, Any]:
+    """Return what the server tells officers of a person who wants the intake key of `new` listed."""
+    body = {**intake_key_fields(new), "replaces": intake_key_id(instead_of)}
+    now = datetime.now(UTC)
+    action = sign_action(
+        new.signing,
+        deployment=deployment,
+        directory=1,
+        action="replace-key",
+        case=None,
+        actor=new.id,
+        body=body,
+        made_at=now,
+    )
+    entry = {"id": new.id, "kind": "replacement", "action": action, "asked_on": f"{now:%Y-%m-%d}"}
+    return entry | intake_key_fields(new)
 
 
 def desk(name: str, readers: list[dict[str, Any]], *, draw: int = 0) -> dict[str, Any]:

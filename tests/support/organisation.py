@@ -14,13 +14,14 @@ from werkzeug.serving import make_server
 
 from amana.api.services import Services
 from amana.app import create_app, make_services
-from amana.client.keyfile import PersonKeys, read_key
+from amana.client.keyfile import PersonKeys, intake_key_fields, read_key
 from amana.config import read_config
 from amana.directory import service as directory
 from amana.ops.demo import DEPLOYMENT, PASSPHRASE, make_demo
 from amana.protocol.action import sign_action
 from amana.protocol.admission import Notice, pay
 from amana.protocol.assertion import sign_assertion
+from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory
 from amana.protocol.dpop import make_proof, thumbprint
 from amana.protocol.encoding import unb64
@@ -94,8 +95,8 @@ class Organisation:
         }
         return make_testimony(**(defaults | options))
 
-    def deliver(self, made: Made) -> None:
-        """Send what was sealed."""
+    def announce(self, made: Made) -> dict[str, Any]:
+        """Send all but the uploads; returns where those go."""
         client = self.app.test_client()
         notice = Notice.parse(client.get("/v1/admission").get_json())
         proof = pay(notice, made.submission.digest(), sum(map(len, made.sealed)))
@@ -103,7 +104,13 @@ class Organisation:
         body, content_type = _multipart(parts)
         answer = client.post("/v1/testimonies", data=body, content_type=content_type)
         assert answer.status_code == 201, answer.get_json()
-        announced = answer.get_json()
+        announced: dict[str, Any] = answer.get_json()
+        return announced
+
+    def deliver(self, made: Made) -> None:
+        """Send what was sealed."""
+        client = self.app.test_client()
+        announced = self.announce(made)
         for upload, data in zip(announced["uploads"], made.sealed, strict=True):
             headers = {"Tus-Resumable": "1.0.0", "Upload-Offset": "0"}
             sent = client.patch(
@@ -143,6 +150,13 @@ class Person:
     @property
     def jkt(self) -> str:
         return thumbprint(unb64(self.dpop.public, 32))
+
+    def replace_key(self, new: PersonKeys, **changes: str) -> Any:
+        """Ask the officers to list the intake key of `new` in the place of the one listed now."""
+        listed = self.organisation.directory.intake_key(self.keys.id)
+        assert listed is not None
+        body = {**intake_key_fields(new), "replaces": intake_key_id(listed), **changes}
+        return self.act("replace-key", "/v1/key-replacements", **body)
 
     def proof(self, method: str, path: str, token: str | None = None) -> str:
         """Prove the key of this client for one request."""

@@ -11,6 +11,8 @@ from amana.storage.database import Base
 ID = sa.String(32)
 KEY = sa.String(44)
 INSTANT = sa.DateTime(timezone=True)
+# SQLite minds no length, and changing its tables would mean copying them.
+DESKS = sa.Text().with_variant(sa.String(1024), "sqlite")
 
 
 class Person(Base):
@@ -23,7 +25,7 @@ class Person(Base):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     role: Mapped[str] = mapped_column(sa.String(16))
-    desks: Mapped[str] = mapped_column(sa.String(1024), default="")
+    desks: Mapped[str] = mapped_column(DESKS, default="")
     signing_key: Mapped[str] = mapped_column(KEY, unique=True)
     intake_key: Mapped[str | None] = mapped_column(sa.String(32), unique=True)
     """The short name of the intake key (amana.protocol.case.intake_key_id)."""
@@ -48,7 +50,7 @@ class Invitation(Base):
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     token_sha256: Mapped[str] = mapped_column(sa.String(64), unique=True)
     role: Mapped[str] = mapped_column(sa.String(16))
-    desks: Mapped[str] = mapped_column(sa.String(1024))
+    desks: Mapped[str] = mapped_column(DESKS)
     issued_by: Mapped[str] = mapped_column(ID)
     issued_on: Mapped[date]
     expires_on: Mapped[date] = mapped_column(index=True)
@@ -67,13 +69,14 @@ class Enrolment(Base):
 
 
 class KeyReplacement(Base):
-    """A new intake key that a person asked the officers to list instead of the old one."""
+    """A new intake key that a person asked the officers to list instead of the old one; `action` is what they signed."""
 
     __tablename__ = "key_replacements"
 
     person: Mapped[str] = mapped_column(ID, sa.ForeignKey("people.id"), primary_key=True)
     intake_key: Mapped[str] = mapped_column(sa.Text)
     intake_key_sig: Mapped[str] = mapped_column(sa.String(88))
+    action: Mapped[bytes]
     asked_on: Mapped[date]
 
 

@@ -255,12 +255,9 @@ def _new_row(session: Session, listed: Listed, today: date) -> Person:
 
 
 def intake_key_of(directory: Directory, person: str) -> str | None:
-    """Return the short name of the intake key that the directory lists for a reader."""
-    for readers in directory.readers.values():
-        for reader in readers:
-            if reader.id == person:
-                return intake_key_id(reader.intake_key)
-    return None
+    """Return the short name of the intake key that the directory lists for somebody."""
+    listed = directory.intake_key(person)
+    return None if listed is None else intake_key_id(listed)
 
 
 def actor_of(directory: Directory, person: str) -> Actor:

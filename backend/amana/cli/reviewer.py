@@ -2,7 +2,8 @@
 """Commands of reviewers: make keys, enrol, list cases, open one, replace a key."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -14,14 +15,14 @@ from amana.cli.tables import show
 from amana.client.errors import NetworkFailed
 from amana.client.keyfile import (
     PersonKeys,
+    change_key,
     intake_key_fields,
     read_key,
     read_passphrase,
-    replace_key,
     write_key,
 )
 from amana.client.newcomer import Newcomer
-from amana.client.reviewer import ListedCase, Reviewer
+from amana.client.reviewer import HeldKey, ListedCase, Reviewer, spent_keys
 from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
 
@@ -98,9 +99,8 @@ def enrol(
 def replace_key_command(opened_with: tuple[Path, str], reader: Reviewer, as_json: bool) -> None:
     """Make a new intake key and ask the officers to list it; the old one stays until 're-wrap'."""
     path, passphrase = opened_with
-    keys = reader.keys.renewed()
     # Kept before anybody is told: a listed key that nobody has would lose testimonies.
-    replace_key(keys, path, passphrase)
+    keys = change_key(path, passphrase, PersonKeys.renewed)
     reader.ask_for_key(keys)
     shown = fingerprint(_public(keys))
     if as_json:
@@ -117,21 +117,40 @@ def replace_key_command(opened_with: tuple[Path, str], reader: Reviewer, as_json
 def rewrap_command(
     opened_with: tuple[Path, str], reader: Reviewer, destroy_old: bool, as_json: bool
 ) -> None:
-    """Seal the grants of your former keys to your newest one. May be repeated at any time."""
+    """Seal the grants of your former keys to your newest one. May be repeated at any time.
+
+    A former key can be destroyed 45 days after it left the directory, when nothing is sealed to it any
+    more: until then testimonies may still arrive under it.
+    """
+    path, passphrase = opened_with
     done = reader.rewrap()
-    destroyed = destroy_old and not done.left and bool(reader.keys.former)
-    if destroyed:
-        path, passphrase = opened_with
-        replace_key(replace(reader.keys, former=()), path, passphrase)
+    today = datetime.now(UTC).date()
+    keys = change_key(path, passphrase, lambda there: there.not_listed_from(today))
+    held = reader.held_keys()
+    spent = spent_keys(keys, held, today) if destroy_old else frozenset()
+    keys = change_key(path, passphrase, lambda there: there.without(spent))
+    kept = [
+        {**asdict(held.get(one.name, HeldKey(one.name))), "kept_until": str(one.kept_until)}
+        for one in keys.former
+    ]
+    destroyed = sorted(spent)
     if as_json:
-        click.echo(json.dumps({**asdict(done), "destroyed": destroyed}))
+        click.echo(json.dumps({**asdict(done), "destroyed": destroyed, "kept": kept}))
         return
     click.echo(f"{len(done.done)} grants are sealed to your newest key.")
     if done.left:
         click.echo(f"{len(done.left)} are under a key that is not in your key file:")
         click.echo("\n".join(done.left))
-    elif destroyed:
-        click.echo("The former keys are destroyed. Destroy old copies of the key file too.")
+    for former in kept:
+        click.echo(
+            f"The former key {former['intake_key']} stays at least until {former['kept_until']}:"
+            f" {former['open']} cases and {former['arriving']} that are still arriving are sealed to it,"
+            f" and {former['elsewhere']} at desks that you left."
+        )
+    if destroyed:
+        click.echo(
+            f"{len(destroyed)} former keys are destroyed. Destroy old copies of the key file too."
+        )
 
 
 @reviewer.command(name="sign-out")

@@ -167,7 +167,6 @@ def send(
         withdrawal_delay_days=int(withdrawal_delay),
     )
     kept = CodenameFile.open(codename_file) if codename_file else None
-    codename = kept.codename if kept else Codename.generate()
     progress, patience = progress_for(as_json=as_json), Patience(attempts)
     with (
         interruptible(),
@@ -178,14 +177,18 @@ def send(
         consent = choose_consent(verified.directory, language, consent_text)
         if not as_json:
             _ask_consent(consent.text)
-        thread = thread_keys(codename.master(verified.directory.deployment))
-        number = kept.next if kept else 0
-        submission = seal_testimony(
-            content, attachments, wishes, consent, verified, thread, number, state, progress
-        )
+        number = kept.take_number() if kept else 0
+        codename = kept.codename if kept else Codename.generate()
+        try:
+            thread = thread_keys(codename.master(verified.directory.deployment))
+            submission = seal_testimony(
+                content, attachments, wishes, consent, verified, thread, number, state, progress
+            )
+        except BaseException:
+            if kept:
+                kept.give_back(number)
+            raise
         sending = as_sending(submission, verified, transport, proxy)
-        if kept:
-            kept.take_number()
         if not as_json and not kept:
             _show_codename(codename, language)
         told = {
@@ -196,10 +199,10 @@ def send(
         delivery = Delivery(state, sending, transport, patience=patience, progress=progress)
         try:
             _finish(ctx, delivery, state, told, receipt_file, as_json=as_json)
-        except Refused as error:
+        except Refused:
             # The server has nothing of it, and what is sealed could never be sent otherwise.
             state.remove()
-            if kept and error.slug != "case-known":
+            if kept and not delivery.attempted:
                 kept.give_back(number)
             raise
 

@@ -66,6 +66,8 @@ class Delivery:
         self._progress = progress
         self._checked: CheckedSubmission = sending.checked()
         self._damages = 0
+        self.attempted = False
+        """Whether the server may have seen anything of this testimony."""
         self._arrived: dict[int, int] = {}
 
     @property
@@ -119,6 +121,7 @@ class Delivery:
             if answer.status != 200:
                 raise answer.refusal()
             self._pay(answer.document(), answer)
+        self.attempted = True
         for _ in range(ROUNDS):
             answer = self._persist("POST", "/v1/testimonies", files=self._parts())
             if answer.status in {200, 201}:

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from amana.client.errors import NotVerified, Usage
 from amana.client.officer import printable
+from amana.protocol.action import body_sha256, parse_action
+from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory, fingerprint, verify_intake_key
 from amana.protocol.encoding import parse_day
 from amana.protocol.enrolment import parse_enrolment
@@ -127,14 +129,8 @@ def _check_new(public: Mapping[str, str], current: Directory) -> None:
 
 
 def _check_intake_key(public: Mapping[str, str], current: Directory) -> None:
-    if public.get("intake_key") in _intake_keys(current):
+    if public.get("intake_key") in current.intake_keys():
         raise ProtocolError("key-known", "The directory lists this intake key already.")
-
-
-def _intake_keys(current: Directory) -> set[str]:
-    holders = [*current.document["custodians"]["members"], *current.document["partners"]]
-    readers = (one for desk in current.readers.values() for one in desk)
-    return {*(one["intake_key"] for one in holders), *(str(one.intake_key) for one in readers)}
 
 
 def _replacement(fields: Mapping[str, Any], current: Directory | None) -> Pending:
@@ -149,7 +145,32 @@ def _replacement(fields: Mapping[str, Any], current: Directory | None) -> Pendin
     public |= {name: fields[name] for name in _INTAKE}
     verify_intake_key(person.signing_key, public)
     _check_intake_key(public, current)
+    _check_request(fields["action"], public, current)
     return Pending(person.id, "replacement", public=public)
+
+
+def _check_request(document: object, public: Mapping[str, str], current: Directory) -> None:
+    """Check that the owner asked for this key in the place of the one that is listed now.
+
+    A signature under a key stays good for ever, so without this a server could file a key again that was
+    replaced because it was stolen.
+    """
+    listed = current.intake_key(public["id"])
+    if listed is None:
+        raise ProtocolError("no-intake-key", "The directory lists no intake key of this person.")
+    action = parse_action(document)
+    action.verify(public["signing_key"])
+    body = {name: public[name] for name in _INTAKE} | {"replaces": intake_key_id(listed)}
+    if (action.action, action.actor, action.deployment, action.body_sha256) != (
+        "replace-key",
+        public["id"],
+        current.deployment,
+        body_sha256(body),
+    ):
+        raise ProtocolError(
+            "replacement-outdated",
+            "Its owner did not ask for this key in the place of the one that is listed now.",
+        )
 
 
 def accepted(pending: list[Pending], ids: tuple[str, ...], now: datetime) -> list[Pending]:

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The keys of one person of staff: one file sealed with a passphrase, on their own device, never overwritten."""
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,41 @@ import click
 from amana.client.errors import NotVerified, Usage
 from amana.protocol.age import WrongPassphrase
 from amana.protocol.case import intake_key_id
-from amana.protocol.directory import sign_intake_key
-from amana.protocol.encoding import b64, canonical, check_id, parse_canonical, random_id, unb64
+from amana.protocol.directory import TARGETS_DAYS, sign_intake_key
+from amana.protocol.encoding import (
+    b64,
+    canonical,
+    check_id,
+    parse_canonical,
+    parse_day,
+    random_id,
+    unb64,
+)
 from amana.protocol.sealing import Identity, Recipient, open_with_passphrase, seal_with_passphrase
 from amana.protocol.signing import SigningKey
 
 ROLES = ("officer", "reviewer", "custodian", "administrator", "auditor", "partner")
 WITH_INTAKE_KEY = frozenset({"reviewer", "custodian", "partner"})
 LIMIT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, repr=False)
+class FormerKey:
+    """An intake key that was replaced; it stays until nothing that is sealed to it can arrive any more."""
+
+    identity: Identity
+    left_on: date | None = None
+    """The day on which its owner saw first that the directory does not list it any more."""
+
+    @property
+    def name(self) -> str:
+        """The key's short name, as labels have it."""
+        return intake_key_id(self.identity.recipient)
+
+    @property
+    def kept_until(self) -> date | None:
+        """Until when a witness's phone may hold a directory that lists it."""
+        return None if self.left_on is None else self.left_on + timedelta(days=TARGETS_DAYS)
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,8 +60,8 @@ class PersonKeys:
     role: str
     signing: SigningKey
     intake: Identity | None
-    former: tuple[Identity, ...] = ()
-    """Intake keys that were replaced; they stay until no open case needs them."""
+    former: tuple["FormerKey", ...] = ()
+    """Intake keys that were replaced, newest first."""
 
     @classmethod
     def generate(cls, role: str) -> "PersonKeys":
@@ -47,14 +77,25 @@ class PersonKeys:
 
     def identity_for(self, intake_key: str) -> Identity | None:
         """Return the intake key with a short name, the newest or a former one."""
-        known = (*([self.intake] if self.intake else []), *self.former)
+        former = (one.identity for one in self.former)
+        known = (*([self.intake] if self.intake else []), *former)
         return next((one for one in known if intake_key_id(one.recipient) == intake_key), None)
 
     def renewed(self) -> "PersonKeys":
         """Return the same person with a fresh intake key; the one before becomes a former one."""
         if self.intake is None:
             raise Usage(f"The keys of an {self.role} open nothing.", slug="no-intake-key")
-        return replace(self, intake=Identity.generate(), former=(self.intake, *self.former))
+        former = (FormerKey(self.intake), *self.former)
+        return replace(self, intake=Identity.generate(), former=former)
+
+    def not_listed_from(self, day: date) -> "PersonKeys":
+        """Return the same keys after their owner saw on `day` that only the newest one is listed."""
+        former = tuple(replace(one, left_on=one.left_on or day) for one in self.former)
+        return replace(self, former=former)
+
+    def without(self, names: Collection[str]) -> "PersonKeys":
+        """Return the same keys without former ones, by short name."""
+        return replace(self, former=tuple(one for one in self.former if one.name not in names))
 
 
 def intake_key_fields(keys: PersonKeys) -> dict[str, str]:
@@ -85,14 +126,41 @@ def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: i
     return path
 
 
-def replace_key(keys: PersonKeys, path: Path, passphrase: str, *, work_factor: int = 18) -> None:
-    """Write a person's changed keys over their own key file, whole or not at all."""
+def change_key(
+    path: Path,
+    passphrase: str,
+    change: Callable[[PersonKeys], PersonKeys],
+    *,
+    work_factor: int = 18,
+) -> PersonKeys:
+    """Write a person's changed keys over their own key file, whole or not at all; returns them.
+
+    One command changes it at a time and starts from what the last one left, so that no key is lost.
+    """
+    try:
+        # A link to the file, on a stick perhaps, stays a link: both would hold keys otherwise.
+        place = path.resolve(strict=True)
+        folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        raise Usage("The key file cannot be read.", slug="bad-key-file") from None
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        there = read_key(place, passphrase)
+        changed = change(there)
+        if changed != there:
+            _overwrite(changed, place, passphrase, work_factor)
+    finally:
+        os.close(folder)
+    return changed
+
+
+def _overwrite(keys: PersonKeys, path: Path, passphrase: str, work_factor: int) -> None:
     sealed = seal_with_passphrase(_content(keys), passphrase, work_factor=work_factor)
     draft = path.with_name(f".key-{keys.id}")
     try:
         draft.unlink(missing_ok=True)
-        draft.touch(mode=0o600, exist_ok=False)
-        with draft.open("wb") as file:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
             file.write(sealed)
             file.flush()
             os.fsync(file.fileno())
@@ -111,7 +179,13 @@ def _content(keys: PersonKeys) -> bytes:
         "intake_identity": str(keys.intake) if keys.intake else None,
     }
     if keys.former:
-        fields["former_intake_identities"] = [str(one) for one in keys.former]
+        fields["former_intake_keys"] = [
+            {
+                "identity": str(one.identity),
+                "left_on": None if one.left_on is None else one.left_on.isoformat(),
+            }
+            for one in keys.former
+        ]
     return canonical(fields)
 
 
@@ -134,7 +208,7 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
     try:
         fields = parse_canonical(open_with_passphrase(sealed, passphrase), limit=LIMIT_BYTES)
         identity = fields["intake_identity"]
-        former = fields.pop("former_intake_identities", [])
+        former = fields.pop("former_intake_keys", [])
         if fields["v"] != 1 or fields["role"] not in ROLES or len(fields) != 5:
             raise ValueError
         return PersonKeys(
@@ -142,7 +216,7 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
             role=fields["role"],
             signing=SigningKey(unb64(fields["signing_seed"], 32)),
             intake=Identity.parse(identity) if identity else None,
-            former=tuple(Identity.parse(one) for one in former),
+            former=tuple(map(_former, former)),
         )
     except WrongPassphrase:
         raise NotVerified(
@@ -150,6 +224,13 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
         ) from None
     except (ValueError, KeyError, TypeError):
         raise Usage("This is not a key file.", slug="bad-key-file") from None
+
+
+def _former(fields: dict[str, str | None]) -> FormerKey:
+    identity, left_on = fields["identity"], fields["left_on"]
+    if identity is None or len(fields) != 2:
+        raise ValueError
+    return FormerKey(Identity.parse(identity), None if left_on is None else parse_day(left_on))
 
 
 def read_passphrase(*, confirm: bool = False) -> str:

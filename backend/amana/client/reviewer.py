@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -43,7 +44,8 @@ from amana.protocol.sealing import (
     Identity,
     Kind,
     Recipient,
-    check_size,
+    TooLarge,
+    framed_size,
     open_sealed,
     open_stream,
     sealed_size,
@@ -87,6 +89,31 @@ class Rewrapped:
 
     done: tuple[str, ...]
     left: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HeldKey:
+    """How many cases are sealed to one key of one's own: at hand, still arriving, at desks that one left."""
+
+    intake_key: str
+    open: int = 0
+    arriving: int = 0
+    elsewhere: int = 0
+
+
+def spent_keys(keys: PersonKeys, held: Mapping[str, HeldKey], today: date) -> frozenset[str]:
+    """Return the short names of the former keys that nothing needs any more.
+
+    The server's counts are not enough: a phone may hold the directory that lists the key for as long as
+    that is valid, and a server may lie.
+    """
+    return frozenset(
+        one.name
+        for one in keys.former
+        if one.kept_until is not None
+        and one.kept_until < today
+        and not (one.name in held and (held[one.name].open or held[one.name].arriving))
+    )
 
 
 @dataclass(frozen=True)
@@ -185,7 +212,13 @@ class Reviewer(Staff):
 
     def ask_for_key(self, keys: PersonKeys) -> None:
         """Ask the officers to list the newest intake key of `keys`; raises Refused."""
-        self.act("replace-key", "/v1/key-replacements", body=intake_key_fields(keys))
+        verified = self._directory()
+        listed = verified.directory.intake_key(keys.id)
+        if listed is None:
+            raise Usage("The directory lists no key of yours.", slug="key-not-listed")
+        body = {**intake_key_fields(keys), "replaces": intake_key_id(listed)}
+        path = "/v1/key-replacements"
+        self._desk.act("replace-key", path, directory=verified.directory.version, body=body)
 
     def returned(self) -> list[dict[str, str]]:
         """Return the cases of a lead's desks whose reader is suspended or gone."""
@@ -211,13 +244,8 @@ class Reviewer(Staff):
         verified = self._directory()
         newest = self.keys.intake_recipient
         name = intake_key_id(newest)
-        listed = {
-            intake_key_id(one.intake_key)
-            for readers in verified.directory.readers.values()
-            for one in readers
-            if one.id == self.keys.id
-        }
-        if listed != {name}:
+        listed = verified.directory.intake_key(self.keys.id)
+        if listed is None or intake_key_id(listed) != name:
             raise Usage("The officers do not list your newest key yet.", slug="key-not-listed")
         waiting = [one for one in self.cases() if one.intake_key != name]
         done, left = [], []
@@ -232,8 +260,24 @@ class Reviewer(Staff):
                 advance(1)
         return Rewrapped(tuple(done), tuple(left))
 
+    def held_keys(self) -> dict[str, HeldKey]:
+        """Return by short name what is sealed to each key of one's own, as the server counts it."""
+        document = self._desk.get("/v1/intake-keys").document()
+        try:
+            found = [
+                HeldKey(check_id(one["intake_key"]), one["open"], one["arriving"], one["elsewhere"])
+                for one in document["intake_keys"]
+            ]
+            if not all(type(n) is int for one in found for n in (one.open, one.arriving)):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            raise NotVerified("The list is not in its form.", slug="bad-answer") from None
+        return {one.intake_key: one for one in found}
+
     def _rewrap_one(self, directory: int, case: str, identity: Identity, newest: Recipient) -> None:
-        self._desk.act("open", f"/v1/cases/{case}/openings", directory=directory, case=case)
+        # Its own kind of action: what a server lists here must not get signed as a reading.
+        path = f"/v1/cases/{case}/re-wrappings"
+        self._desk.act("re-wrap", path, directory=directory, case=case)
         with _verifying("the grant"):
             _, sealed = _own_grant(self._desk, case)
             fresh = seal_grant(open_grant(sealed, identity, case), newest)
@@ -270,13 +314,17 @@ def _folder(out: Path, case: str) -> Iterator[Path]:
         raise Usage("This folder holds an opened case already; name another.", slug="folder-taken")
     workplace = out / f".opening-{case}"
     is_new = not out.exists()
-    keep = True
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
         workplace.mkdir(mode=0o700, exist_ok=True)
         found = workplace.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise Usage("Somebody else made files in this folder.", slug="folder-unusable")
+    except OSError:
+        raise Usage("The folder cannot be written, or is full.", slug="folder-unusable") from None
+    # Before anything is cleared: what somebody else put here may lead into a folder with other files.
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise Usage("Somebody else made files in this folder.", slug="folder-unusable")
+    keep = True
+    try:
         yield workplace
         keep = False
     except NotVerified:
@@ -372,22 +420,27 @@ def _verify_case(
         "objects-differ",
         "The objects that arrived are not those that the witness lists.",
     )
-    sizes = tuple(one["size"] for one in arrived)
-    for size in sizes:
-        _demand(type(size) is int, "objects-differ", "An object has no size.")
-    check_size(Kind.ACCOUNT if is_small(sizes[0]) else Kind.FILE, sizes[0])
-    for size in sizes[1:]:
-        check_size(Kind.FILE, size)
+    sizes = tuple(_size_on_the_wire(one) for one in manifest.objects)
+    # Before anything is fetched: a size that the witness did not make would only fill this device.
+    _demand(
+        [one["size"] for one in arrived] == list(sizes),
+        "objects-differ",
+        "An object that arrived has another size than the witness lists.",
+    )
     return _Case(manifest, content, policy, receipt, key, sizes)
 
 
-def is_small(size: int) -> bool:
-    """Tell whether a sealed account of `size` bytes is of its own kind, not a file."""
-    try:
-        check_size(Kind.ACCOUNT, size)
-    except ProtocolError:
-        return False
-    return True
+def _kind(item: SealedObject) -> Kind:
+    """Tell how an object is sealed: an account that no bucket of accounts holds travels as a file."""
+    if item.i == 0:
+        with suppress(TooLarge):
+            framed_size(Kind.ACCOUNT, item.len)
+            return Kind.ACCOUNT
+    return Kind.FILE
+
+
+def _size_on_the_wire(item: SealedObject) -> int:
+    return sealed_size(framed_size(_kind(item), item.len))
 
 
 def _open_own_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]) -> Identity:
@@ -502,15 +555,14 @@ def _open_objects(found: _Case, workplace: Path, progress: Progress) -> list[Pat
     """Open every object to a temporary name and check that it is what the manifest says."""
     opened = []
     with progress.step("Opening", sum(one.len for one in found.manifest.objects)) as advance:
-        for item, size in zip(found.manifest.objects, found.sizes, strict=True):
+        for item in found.manifest.objects:
             sealed, plain = workplace / f"{item.i}.age", workplace / f"{item.i}.plain"
-            kind = Kind.ACCOUNT if item.i == 0 and is_small(size) else Kind.FILE
             with (
                 _verifying(f"object {item.i}"),
                 sealed.open("rb") as source,
                 plain.open("wb") as target,
             ):
-                digests = _open_one(source, target, found.key, kind, advance)
+                digests = _open_one(source, target, found.key, _kind(item), advance)
             _demand(
                 (digests.sha256, digests.length, digests.sealed_sha256)
                 == (item.sha256, item.len, item.sealed_sha256),

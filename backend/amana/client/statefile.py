@@ -94,7 +94,8 @@ class StateFile:
             "uploads": {str(i): location for i, location in sending.uploads.items()},
         }
         new = self.folder / "new"
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(json.dumps(document).encode("ascii"))
             file.flush()
@@ -128,7 +129,7 @@ class StateFile:
 
     def _clear_folder(self) -> None:
         """Delete our own files only: the place was named by a person, who may have erred."""
-        if not self.folder.is_dir():
+        if self.folder.is_symlink() or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
             if path.name == "new" or _SEALED_NAME.fullmatch(path.name):

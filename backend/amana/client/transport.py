@@ -130,8 +130,8 @@ class Transport:
     ) -> None:
         self.server = check_server(server, proxy)
         self._client = httpx2.Client(
-            verify=ssl.create_default_context(),
-            proxy=_proxy(proxy, self.server) if proxy else None,
+            verify=_tls(),
+            proxy=_proxy(proxy) if proxy else None,
             timeout=httpx2.Timeout(silence_seconds, connect=CONNECT_SECONDS),
             # Variables of the environment and ~/.netrc would add proxies and credentials unseen.
             trust_env=False,
@@ -243,7 +243,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _proxy(proxy: str, server: str) -> httpx2.Proxy:
+def _tls() -> ssl.SSLContext:
+    # Not ssl.create_default_context(): that one writes the connection's keys to where SSLKEYLOGFILE says.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    return context
+
+
+def _proxy(proxy: str) -> httpx2.Proxy:
     try:
         url = httpx2.URL(proxy)
     except httpx2.InvalidURL:
@@ -251,11 +258,11 @@ def _proxy(proxy: str, server: str) -> httpx2.Proxy:
     # Plain socks5 would let a program look the name up itself, which tells the network.
     if url.scheme != "socks5h" or not url.host:
         raise Usage("A proxy is written socks5h://HOST:PORT.", slug="bad-proxy")
-    if not url.userinfo and is_onion(urlsplit(server).hostname or ""):
-        # Tor keeps streams with other credentials on other circuits, so that two testimonies of one
-        # person do not come over the same one (tor(1), IsolateSOCKSAuth).
-        return httpx2.Proxy(url, auth=(secrets.token_hex(8), secrets.token_hex(8)))
-    return httpx2.Proxy(url)
+    if url.userinfo:
+        return httpx2.Proxy(url)
+    # Tor keeps streams with other credentials on other circuits, so that two testimonies of one person do
+    # not come over the same one, also not to an address that is no onion (tor(1), IsolateSOCKSAuth).
+    return httpx2.Proxy(url, auth=(secrets.token_hex(8), secrets.token_hex(8)))
 
 
 def _read(

@@ -107,6 +107,7 @@ def _waiting(one: service.Waiting) -> dict[str, Any]:
             "kind": "replacement",
             "intake_key": one.replacement.intake_key,
             "intake_key_sig": one.replacement.intake_key_sig,
+            "action": json.loads(one.replacement.action),
             "asked_on": one.replacement.asked_on,
         }
     newcomer: dict[str, Any] = {
@@ -245,9 +246,7 @@ def replace_key(fields: dict[str, Any]) -> Response:
     """Ask the officers to list your new intake key."""
     action, body = _split(fields)
     with services().database.transaction() as session:
-        service.replace_key(
-            session, actor(), _moment(), action, body["intake_key"], body["intake_key_sig"]
-        )
+        service.replace_key(session, actor(), _moment(), action, body)
     return Response(status=204)
 
 

@@ -127,6 +127,7 @@ class WaitingOut(ma.Schema):
     vetting = ma.fields.Nested(VettingOut, allow_none=True)
     intake_key = ma.fields.String(metadata={"description": "Of a replacement."})
     intake_key_sig = ma.fields.String()
+    action = ma.fields.Dict(metadata={"description": "What the owner of a replaced key signed."})
     asked_on = ma.fields.Date()
 
 
@@ -311,6 +312,7 @@ class KeyReplacementIn(_In):
 
     intake_key = _text(ma.validate.Length(max=2200))
     intake_key_sig = _text(ma.validate.Length(max=88))
+    replaces = _text(ma.validate.Length(equal=32))
 
 
 class _ReturnedOut(ma.Schema):

@@ -2,7 +2,7 @@
 """People come invited, are vetted, suspended, confirmed, and go. Whether they read is the officers' word. Never commits."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -21,13 +21,14 @@ from amana.access.models import (
     Suspension,
 )
 from amana.access.roles import PERMISSIONS, Actor, Permission
-from amana.access.service import facts_of, person_row, require, sign_out
+from amana.access.service import facts_of, intake_key_of, person_row, require, sign_out
 from amana.access.standing import Standing, review_due_on, standing
 from amana.custody import service as custody
 from amana.directory import service as directories
 from amana.directory.models import DirectoryVersion
 from amana.errors import Conflict, NotAllowed, NotFound, Unprocessable
 from amana.intake.models import State, Testimony
+from amana.protocol.action import Action
 from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory, verify_intake_key
 from amana.protocol.encoding import canonical, check_id, random_id, sha256_hex
@@ -55,6 +56,11 @@ class InvitationRefused(NotAllowed):
 class KeyKnown(Conflict):
     slug = "key-known"
     title = "This id or key is known already; make new ones."
+
+
+class KeyNotListed(Conflict):
+    slug = "key-not-listed"
+    title = "The key to be replaced is not the one that the directory lists for you now."
 
 
 class SuspendedAlready(Conflict):
@@ -179,18 +185,8 @@ def _check_unknown(directory: Directory, enrolling: Enrolling) -> None:
     signing = {one.signing_key for one in directory.people.values()}
     if enrolling.id in directory.people or enrolling.signing_key in signing:
         raise KeyKnown
-    if enrolling.intake_key is not None and enrolling.intake_key in set(_intake_keys(directory)):
+    if enrolling.intake_key is not None and enrolling.intake_key in directory.intake_keys():
         raise KeyKnown
-
-
-def _intake_keys(directory: Directory) -> Iterator[str]:
-    """Yield every intake key, share key and partner's key that the directory lists."""
-    for readers in directory.readers.values():
-        yield from (str(reader.intake_key) for reader in readers)
-    for member in directory.document["custodians"]["members"]:
-        yield member["intake_key"]
-    for partner in directory.document["partners"]:
-        yield partner["intake_key"]
 
 
 @dataclass(frozen=True)
@@ -221,7 +217,7 @@ def waiting(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -
         listed = at.directory.person(person.id) is not None
         if (
             listed
-            and replacement.intake_key not in set(_intake_keys(at.directory))
+            and replacement.intake_key not in at.directory.intake_keys()
             and not _is_suspended(session, person.id)
         ):
             found.append(Waiting(person, None, replacement))
@@ -350,26 +346,39 @@ def confirm(session: Session, actor: Actor, at: Moment, person: str, action: obj
 
 
 def replace_key(
-    session: Session, actor: Actor, at: Moment, action: object, intake_key: str, signature: str
+    session: Session, actor: Actor, at: Moment, action: object, body: Mapping[str, str]
 ) -> None:
-    """Ask the officers to list a new intake key; until they do, the old one stays."""
+    """Ask the officers to list a new intake key; until they do, the old one stays.
+
+    `body` is `{intake_key, intake_key_sig, replaces}`; it names the key that goes, so that a request can
+    never be filed again once another key is listed.
+    """
     require(actor, Permission.REPLACE_KEY)
-    fields = {"id": actor.id, "intake_key": intake_key, "intake_key_sig": signature}
-    recipient = verify_intake_key(actor.signing_key, fields)
+    intake_key = body["intake_key"]
+    recipient = verify_intake_key(actor.signing_key, {"id": actor.id, **body})
+    if body["replaces"] != intake_key_of(at.directory, actor.id):
+        raise KeyNotListed
     row = _locked(session, at, actor.id)
     held = sa.select(Person.id).where(Person.intake_key == intake_key_id(recipient))
     asked = sa.select(KeyReplacement.person).where(
         KeyReplacement.intake_key == intake_key, KeyReplacement.person != actor.id
     )
     if (
-        intake_key in set(_intake_keys(at.directory))
+        intake_key in at.directory.intake_keys()
         or session.scalar(held) is not None
         or session.scalar(asked) is not None
     ):
         raise KeyKnown
-    body = {"intake_key": intake_key, "intake_key_sig": signature}
-    _accept(session, actor, at, action, "replace-key", body)
-    session.merge(KeyReplacement(person=row.id, asked_on=at.today, **body))
+    signed = _accept(session, actor, at, action, "replace-key", body)
+    session.merge(
+        KeyReplacement(
+            person=row.id,
+            intake_key=intake_key,
+            intake_key_sig=body["intake_key_sig"],
+            action=canonical(signed.document),
+            asked_on=at.today,
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -521,8 +530,8 @@ def _accept(
     action: object,
     kind: str,
     body: Mapping[str, Any],
-) -> None:
-    accept(
+) -> Action:
+    return accept(
         session,
         action,
         actor=actor,

@@ -13,6 +13,7 @@ from amana.protocol.signing import SigningKey, verify_fields
 TAG = "amana-action-v1"
 ACTIONS = [
     "open",
+    "re-wrap",
     "grant",
     "claim",
     "recuse",

@@ -276,6 +276,28 @@ class Directory:
     def person(self, person: str) -> Person | None:
         return self.people.get(person)
 
+    def intake_key(self, person: str) -> Recipient | None:
+        """Return the one intake key that is listed for a reader, a custodian or a partner."""
+        for listed in self.readers.values():
+            for reader in listed:
+                if reader.id == person:
+                    return reader.intake_key
+        for one in self._holders():
+            if one["id"] == person:
+                return Recipient.parse(one["intake_key"])
+        return None
+
+    def intake_keys(self) -> frozenset[str]:
+        """Return every intake key that is listed, whoever holds it."""
+        readers = (one for listed in self.readers.values() for one in listed)
+        return frozenset(
+            [str(one.intake_key) for one in readers]
+            + [one["intake_key"] for one in self._holders()]
+        )
+
+    def _holders(self) -> list[Mapping[str, Any]]:
+        return [*self.document["custodians"]["members"], *self.document["partners"]]
+
 
 def readers(
     directory: Directory, policy: Wanting, randomness: Callable[[int], int]

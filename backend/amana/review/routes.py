@@ -18,6 +18,7 @@ from amana.review.ranges import RangeNotSatisfiable, parse_range
 from amana.review.schemas import (
     CaseOut,
     GrantsOut,
+    HeldKeysOut,
     OpeningIn,
     OpeningOut,
     QueueIn,
@@ -106,12 +107,33 @@ def grants(case: str) -> dict[str, Any]:
     """Give your own grant of an opened case."""
     given = services()
     with given.database.reading() as session:
-        service.opened(session, actor(), case, given.clock())
+        service.opened(session, actor(), case, given.clock(), kinds=service.GRANT_KINDS)
         grant = service.grant_of(session, actor(), case)
-    if grant is None:
-        return {"grants": []}
+    assert grant is not None  # noqa: S101 - a case without one would not have been found
     sealed = {"reader": grant.reader, "intake_key": grant.intake_key, "grant": b64(grant.sealed)}
     return {"grants": [sealed]}
+
+
+@cases.post("/v1/cases/<case>/re-wrappings")
+@cases.arguments(OpeningIn)
+@cases.response(204)
+@problems(403, 404, 409, 422)
+def announce_rewrap(fields: dict[str, Any], case: str) -> Response:
+    """Say with a signed action that you seal your own grant anew; nothing else of the case is served."""
+    given = services()
+    act = (fields["action"], directory_now(), given.clock())
+    with given.database.transaction() as session:
+        service.announce_rewrap(session, actor(), case, *act)
+    return Response(status=204)
+
+
+@cases.get("/v1/intake-keys")
+@cases.response(200, HeldKeysOut)
+@problems(403)
+def held_keys() -> dict[str, Any]:
+    """Count what is sealed to each of your keys, also what is still arriving and what lies at other desks."""
+    with services().database.reading() as session:
+        return {"intake_keys": service.held_keys(session, actor())}
 
 
 @cases.post("/v1/cases/<case>/grants")

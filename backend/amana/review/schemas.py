@@ -86,9 +86,24 @@ class GrantOut(ma.Schema):
 
 
 class GrantsOut(ma.Schema):
-    """None, when the case was not sealed to this reader."""
+    """The grant of the reader who asks."""
 
     grants = ma.fields.List(ma.fields.Nested(GrantOut))
+
+
+class HeldKeyOut(ma.Schema):
+    """How many cases are sealed to one of your keys."""
+
+    intake_key = ma.fields.String()
+    open = ma.fields.Integer(metadata={"description": "Received, at your desks."})
+    arriving = ma.fields.Integer(metadata={"description": "Not whole yet, at your desks."})
+    elsewhere = ma.fields.Integer(metadata={"description": "At desks that you left."})
+
+
+class HeldKeysOut(ma.Schema):
+    """The keys to which anything is sealed for you."""
+
+    intake_keys = ma.fields.List(ma.fields.Nested(HeldKeyOut))
 
 
 class RewrapIn(ma.Schema):

@@ -27,6 +27,7 @@ from amana.review.workflow import after
 
 OPENING_HOURS = 12
 PAGE_LIMIT = 100
+GRANT_KINDS = ("open", "re-wrap")
 
 
 class OpeningNeeded(NotAllowed):
@@ -135,10 +136,12 @@ def parse_cursor(cursor: str) -> tuple[date, str]:
 
 
 def case_of(session: Session, actor: Actor, case: str, *, lock: bool = False) -> Testimony:
-    """Return a received case of a desk that the actor stands in for; every other one does not exist for them."""
+    """Return a received case of the actor's desks that was sealed to them; every other one does not exist for them."""
     require(actor, Permission.LIST_CASES)
     testimony = session.get(Testimony, case, with_for_update=lock or None) if _is_id(case) else None
     if testimony is None or testimony.received_on is None or testimony.desk not in actor.desks:
+        raise NotFound
+    if grant_of(session, actor, case) is None:
         raise NotFound
     return testimony
 
@@ -179,14 +182,16 @@ def open_case(
     return action, now + timedelta(hours=OPENING_HOURS)
 
 
-def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimony:
-    """Return a case that the actor opened within the last twelve hours."""
+def opened(
+    session: Session, actor: Actor, case: str, now: datetime, *, kinds: Sequence[str] = ("open",)
+) -> Testimony:
+    """Return a case that the actor opened within the last twelve hours, by an action of one of these kinds."""
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case)
     query = (
         sa.select(SignedAction.nonce)
         .where(SignedAction.case == case, SignedAction.actor == actor.id)
-        .where(SignedAction.action == "open")
+        .where(SignedAction.action.in_(kinds))
         .where(SignedAction.accepted_at > now.astimezone(UTC) - timedelta(hours=OPENING_HOURS))
         .limit(1)
     )
@@ -198,6 +203,44 @@ def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimon
 def grant_of(session: Session, actor: Actor, case: str) -> Grant | None:
     """Return the actor's own grant."""
     return session.get(Grant, (case, actor.id))
+
+
+def announce_rewrap(
+    session: Session, actor: Actor, case: str, document: object, directory: Directory, now: datetime
+) -> None:
+    """Let a reader fetch their own grant, and nothing else of the case, to seal it to their next key."""
+    require(actor, Permission.REWRAP_GRANT)
+    case_of(session, actor, case)
+    accept(session, document, actor=actor, directory=directory, kind="re-wrap", case=case, now=now)
+
+
+@dataclass(frozen=True)
+class HeldKey:
+    """How many cases are sealed to one of a reader's keys, by whether the reader can get at them now."""
+
+    intake_key: str
+    open: int
+    arriving: int
+    elsewhere: int
+
+
+def held_keys(session: Session, actor: Actor) -> list[HeldKey]:
+    """Return the keys to which anything is sealed for the actor, also what is still arriving or at other desks."""
+    require(actor, Permission.REWRAP_GRANT)
+    elsewhere = Grant.desk.not_in(sorted(actor.desks))
+    arriving = Grant.received_on.is_(None)
+    query = (
+        sa.select(
+            Grant.intake_key,
+            sa.func.count().filter(~elsewhere, ~arriving),
+            sa.func.count().filter(~elsewhere, arriving),
+            sa.func.count().filter(elsewhere),
+        )
+        .where(Grant.reader == actor.id)
+        .group_by(Grant.intake_key)
+        .order_by(Grant.intake_key)
+    )
+    return [HeldKey(*row) for row in session.execute(query)]
 
 
 def rewrap(
@@ -213,7 +256,7 @@ def rewrap(
 ) -> None:
     """Replace the actor's own grant by one that they sealed to the key that the directory lists for them now."""
     require(actor, Permission.REWRAP_GRANT)
-    opened(session, actor, case, now)
+    opened(session, actor, case, now, kinds=GRANT_KINDS)
     mine = session.get(Grant, (case, actor.id), with_for_update=True)
     if mine is None:
         raise NotFound
