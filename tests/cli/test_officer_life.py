@@ -235,6 +235,12 @@ def test_a_rotation_that_cannot_work_is_refused(house: House) -> None:
 
 def test_what_expires_soon_is_said_by_every_command_that_meets_it(house: House) -> None:
     doctor = ("doctor", "--data", house.service.data, "--json")
+    [hosts] = [
+        one for one in json.loads(amana(*doctor).stdout)["checks"] if one["name"] == "addresses"
+    ]
+    assert hosts["warning"]
+    env = {"AMANA_TRUSTED_HOSTS": "desk.amana.example"}
+    assert "ok   addresses: desk.amana.example" in amana(*doctor[:-1], env=env).stdout
     [check] = [one for one in json.loads(amana(*doctor).stdout)["checks"] if is_directory(one)]
     assert (check["ok"], check["warning"]) == (True, False)
     short, _ = house.propose("--days", "10")

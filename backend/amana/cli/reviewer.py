@@ -74,16 +74,23 @@ def show_fingerprint(key: Path, as_json: bool) -> None:
 @click.option(
     "--invitation",
     envvar="AMANA_INVITATION",
-    required=True,
-    help="The token that an administrator gave you (AMANA_INVITATION).",
+    metavar="TOKEN",
+    help="The token that an administrator gave you; better in AMANA_INVITATION or typed when asked, since"
+    " what stands in a command others on this machine may see.",
 )
 @click.option("--role", type=click.Choice(ROLES), help="As invited; default: that of your key.")
 @click.option("--desk", "desks", multiple=True, help="As invited; repeat for several desks.")
 @as_staff(Newcomer, "newcomer")
 def enrol(
-    newcomer: Newcomer, invitation: str, role: str | None, desks: tuple[str, ...], as_json: bool
+    newcomer: Newcomer,
+    invitation: str | None,
+    role: str | None,
+    desks: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Bring your public keys under an invitation. You work once the officers have listed you."""
+    if invitation is None:
+        invitation = click.prompt("Token of the invitation", hide_input=True, err=True, type=str)
     person = newcomer.enrol(invitation, role or newcomer.keys.role, list(desks))
     shown = fingerprint(_public(newcomer.keys))
     if as_json:

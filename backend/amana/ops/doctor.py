@@ -46,6 +46,7 @@ def examine(config: Config) -> list[Check]:
         "python": _python,
         "data folder": _data,
         "secrets": _secrets,
+        "addresses": _hosts,
         "database": _database,
         "objects": _objects,
         "trust root": _root,
@@ -80,6 +81,15 @@ def _secrets(config: Config) -> str:
     except SecretsUnusable as error:
         raise Fault(str(error)) from None
     return "all there, readable by the service only"
+
+
+def _hosts(config: Config) -> str:
+    if not config.trusted_hosts:
+        raise Warned(
+            "AMANA_TRUSTED_HOSTS is not set, so requests are taken under any address. Staff's proofs"
+            " name the address that they were made for, and none is refused for it."
+        )
+    return ", ".join(config.trusted_hosts)
 
 
 def _database(config: Config) -> str:
