@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import sealing, staff, testimonies, uploads
+from benchmarks import routing, sealing, staff, testimonies, uploads
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -21,7 +21,7 @@ from tests.support.uploads import Client
 
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
-PARTS = ("sealing", "testimonies", "uploads", "slow", "staff")
+PARTS = ("routing", "sealing", "testimonies", "uploads", "slow", "staff")
 
 
 def main() -> None:
@@ -42,7 +42,9 @@ def main() -> None:
     wanted = {arguments.only} if arguments.only else set(PARTS)
     if "sealing" in wanted:
         figures["sealing"] = sealing.measure(64, arguments.runs)
-    if wanted - {"sealing"}:
+    if "routing" in wanted:
+        figures["routing"] = routing.measure(arguments.runs)
+    if wanted - {"routing", "sealing"}:
         with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
             _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
     TARGET.parent.mkdir(exist_ok=True)
