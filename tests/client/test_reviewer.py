@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amana.client.errors import ClientError, NetworkFailed, NotVerified, Refused, Usage
-from amana.client.keyfile import PersonKeys
+from amana.client.keyfile import FormerKey, PersonKeys
 from amana.client.progress import Advance, Silent
-from amana.client.reviewer import NoGrant, Reviewer
+from amana.client.reviewer import HeldKey, NoGrant, Reviewer, spent_keys
 from amana.client.transport import Patience, Transport
 from amana.protocol.account import account_bytes, text_account
 from amana.protocol.encoding import b64, canonical, random_id, sha256_hex
@@ -20,7 +21,7 @@ from amana.protocol.manifest import TAG
 from amana.protocol.policy import TAG as POLICY_TAG
 from amana.protocol.policy import parse_policy
 from amana.protocol.receipt import sign_receipt
-from amana.protocol.sealing import Kind, open_sealed, padme, seal, sealed_size
+from amana.protocol.sealing import Identity, Kind, open_sealed, padme, seal, sealed_size
 from amana.protocol.signing import SigningKey
 from tests.support.lying import Lying, in_json
 from tests.support.organisation import Organisation, organisation_in
@@ -56,6 +57,10 @@ class Desk:
     def cases(self, *wanted: str | None, keys: PersonKeys | None = None) -> list[Any]:
         with Transport(self.url, silence_seconds=10) as transport:
             return self._reviewer(transport, keys).cases(*wanted)
+
+    def held_keys(self) -> dict[str, HeldKey]:
+        with Transport(self.url, silence_seconds=10) as transport:
+            return self._reviewer(transport, None).held_keys()
 
     def _reviewer(
         self, transport: Transport, keys: PersonKeys | None, root: bytes | None = None
@@ -672,3 +677,47 @@ def test_a_cursor_that_is_not_in_its_form_is_not_followed(desk: Desk, cursor: ob
     desk.lying.lies["/v1/cases"] = in_json(lambda document: document.update(next=cursor))
     with pytest.raises(NotVerified):
         desk.cases()
+
+
+# Keys that were replaced
+
+
+TODAY = date(2026, 11, 24)
+LONG_AGO = TODAY - timedelta(days=46)
+
+
+@pytest.mark.parametrize(
+    ("left_on", "held", "spent"),
+    [
+        (LONG_AGO, None, True),
+        (LONG_AGO, {}, True),
+        (LONG_AGO, {"elsewhere": 1}, True),
+        (LONG_AGO, {"open": 1}, False),
+        # Announced while the directory listed the key, and not whole yet.
+        (LONG_AGO, {"arriving": 1}, False),
+        (TODAY - timedelta(days=45), {}, False),
+        (None, {}, False),
+    ],
+)
+def test_a_former_key_is_spent_when_nothing_can_arrive_under_it(
+    left_on: date | None, held: dict[str, int] | None, spent: bool
+) -> None:
+    former = FormerKey(Identity.generate(), left_on)
+    keys = replace(PersonKeys.generate("reviewer"), former=(former,))
+    told = {} if held is None else {former.name: HeldKey(former.name, **held)}
+    assert spent_keys(keys, told, TODAY) == (frozenset({former.name}) if spent else frozenset())
+
+
+@pytest.mark.parametrize("count", ["open", "arriving", "elsewhere"])
+@pytest.mark.parametrize("value", ["\x1b[2J", None, 1.5, True])
+def test_counts_that_are_no_numbers_do_not_reach_the_terminal(
+    desk: Desk, count: str, value: object
+) -> None:
+    desk.send(files=())
+    assert desk.held_keys()
+    desk.lying.lies["/v1/intake-keys"] = in_json(
+        lambda document: document["intake_keys"][0].update({count: value})
+    )
+    with pytest.raises(NotVerified) as refused:
+        desk.held_keys()
+    assert refused.value.slug == "bad-answer"

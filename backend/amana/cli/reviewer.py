@@ -132,15 +132,18 @@ def rewrap_command(
     path, passphrase = opened_with
     done = reader.rewrap()
     today = datetime.now(UTC).date()
-    keys = change_key(path, passphrase, lambda there: there.not_listed_from(today))
     held = reader.held_keys()
-    spent = spent_keys(keys, held, today) if destroy_old else frozenset()
-    keys = change_key(path, passphrase, lambda there: there.without(spent))
+
+    def note_and_destroy(there: PersonKeys) -> PersonKeys:
+        noted = there.not_listed_from(today)
+        return noted.without(spent_keys(noted, held, today)) if destroy_old else noted
+
+    keys = change_key(path, passphrase, note_and_destroy)
     kept = [
         {**asdict(held.get(one.name, HeldKey(one.name))), "kept_until": str(one.kept_until)}
         for one in keys.former
     ]
-    destroyed = sorted(spent)
+    destroyed = sorted({one.name for one in reader.keys.former} - {one.name for one in keys.former})
     if as_json:
         click.echo(json.dumps({**asdict(done), "destroyed": destroyed, "kept": kept}))
         return

@@ -268,7 +268,9 @@ class Reviewer(Staff):
                 HeldKey(check_id(one["intake_key"]), one["open"], one["arriving"], one["elsewhere"])
                 for one in document["intake_keys"]
             ]
-            if not all(type(n) is int for one in found for n in (one.open, one.arriving)):
+            # They are printed: nothing but numbers may come this far.
+            counts = [n for one in found for n in (one.open, one.arriving, one.elsewhere)]
+            if not all(type(n) is int for n in counts):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             raise NotVerified("The list is not in its form.", slug="bad-answer") from None

@@ -27,7 +27,6 @@ from amana.review.workflow import after
 
 OPENING_HOURS = 12
 PAGE_LIMIT = 100
-GRANT_KINDS = ("open", "re-wrap")
 
 
 class OpeningNeeded(NotAllowed):
@@ -182,12 +181,28 @@ def open_case(
     return action, now + timedelta(hours=OPENING_HOURS)
 
 
-def opened(
-    session: Session, actor: Actor, case: str, now: datetime, *, kinds: Sequence[str] = ("open",)
-) -> Testimony:
-    """Return a case that the actor opened within the last twelve hours, by an action of one of these kinds."""
+def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimony:
+    """Return a case that the actor opened within the last twelve hours."""
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case)
+    _check_signed(session, actor, case, now, ("open",))
+    return testimony
+
+
+def opened_grant(session: Session, actor: Actor, case: str, now: datetime) -> Grant:
+    """Return the actor's grant of a case that they opened, or said to seal anew, within the last twelve hours."""
+    require(actor, Permission.OPEN_CASE)
+    case_of(session, actor, case)
+    _check_signed(session, actor, case, now, ("open", "re-wrap"))
+    grant = grant_of(session, actor, case)
+    if grant is None:
+        raise NotFound
+    return grant
+
+
+def _check_signed(
+    session: Session, actor: Actor, case: str, now: datetime, kinds: Sequence[str]
+) -> None:
     query = (
         sa.select(SignedAction.nonce)
         .where(SignedAction.case == case, SignedAction.actor == actor.id)
@@ -197,7 +212,6 @@ def opened(
     )
     if session.scalar(query) is None:
         raise OpeningNeeded
-    return testimony
 
 
 def grant_of(session: Session, actor: Actor, case: str) -> Grant | None:
@@ -256,10 +270,8 @@ def rewrap(
 ) -> None:
     """Replace the actor's own grant by one that they sealed to the key that the directory lists for them now."""
     require(actor, Permission.REWRAP_GRANT)
-    opened(session, actor, case, now, kinds=GRANT_KINDS)
-    mine = session.get(Grant, (case, actor.id), with_for_update=True)
-    if mine is None:
-        raise NotFound
+    mine = opened_grant(session, actor, case, now)
+    session.refresh(mine, with_for_update=True)
     if intake_key != intake_key_of(directory, actor.id):
         raise Unprocessable(
             "The grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
-from hashlib import sha256
 
+from amana.protocol.encoding import tagged_sha256
 from amana.protocol.policy import RESTRICTING_FLAGS
 
 WEEKDAYS = range(7)
@@ -38,7 +38,7 @@ class NobodyBecause(StrEnum):
     NO_TRAINED_READER = "no-trained-reader"
     NOBODY_CLAIMED = "nobody-claimed"
     NOBODY_MAY = "nobody-may"
-    ALL_FULL = "all-full"
+    NOBODY_TODAY = "nobody-today"
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,13 @@ def choose(case: CaseFacts, readers: Iterable[ReaderFacts], rules: Rules, day: d
             verdicts[reader.id] = verdict
     if not able:
         return Choice(case.case, None, verdicts, _nobody_because(verdicts))
-    best = max(_fitness(case, one) for one in able)
-    fitting = [one for one in able if _fitness(case, one) == best]
+    fitness = {one.id: _fitness(case, one) for one in able}
+    best = max(fitness.values())
+    fitting = [one for one in able if fitness[one.id] == best]
     chosen = min(fitting, key=lambda one: (one.load, one.today, _lot(case, one)))
     for one in able:
-        verdicts[one.id] = Verdict.BUSIER if one in fitting else Verdict.LESS_FITTING
+        fits = fitness[one.id] == best
+        verdicts[one.id] = Verdict.BUSIER if fits else Verdict.LESS_FITTING
     verdicts[chosen.id] = Verdict.CHOSEN
     return Choice(case.case, chosen.id, verdicts)
 
@@ -202,8 +204,11 @@ def _primary(language: str) -> str:
 
 
 def _lot(case: CaseFacts, reader: ReaderFacts) -> bytes:
-    """Draw among equals, the same on every machine and foreseeable to nobody who sends a case."""
-    return sha256(f"amana-lot-v1\0{case.case}\0{reader.id}".encode("ascii")).digest()
+    """Draw among equals, the same on every machine.
+
+    Whoever seals a case could foresee it, and need not: they choose already who is given a grant.
+    """
+    return tagged_sha256("amana-lot-v1", case.case.encode("ascii"), reader.id.encode("ascii"))
 
 
 def _with_one_more(reader: ReaderFacts) -> ReaderFacts:
@@ -214,7 +219,7 @@ def _nobody_because(verdicts: Mapping[str, Verdict]) -> NobodyBecause:
     """Say the reason that a lead can do most about."""
     found = set(verdicts.values())
     if found & {Verdict.FULL, Verdict.OFF_DUTY}:
-        return NobodyBecause.ALL_FULL
+        return NobodyBecause.NOBODY_TODAY
     if Verdict.TRIED in found:
         return NobodyBecause.NOBODY_CLAIMED
     if Verdict.UNTRAINED in found:
