@@ -37,9 +37,10 @@ bench: setup ## Measure speed and memory beside the bare operation, print a tabl
 soak: setup ## Cut, kill and resume for an hour
 	AMANA_SOAK=1 $(BIN)/python -m pytest tests/journeys -p no:cacheprovider --timeout 7200
 
-openapi: setup ## Write docs/openapi.json and docs/rights.md anew
+openapi: setup ## Write docs/openapi.json, docs/rights.md and docs/workflow.md anew
 	$(BIN)/python -m scripts.write_openapi
 	$(BIN)/python -m scripts.write_rights
+	$(BIN)/python -m scripts.write_workflow
 
 lock: ## Resolve the requirements anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements/runtime.txt pyproject.toml

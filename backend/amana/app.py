@@ -20,6 +20,7 @@ from amana.intake.writers import Writers
 from amana.ops import health
 from amana.people import routes as people
 from amana.review import routes as review
+from amana.routing import routes as routing
 from amana.storage.database import Database
 from amana.storage.stores import make_blobs
 
@@ -46,6 +47,7 @@ BLUEPRINTS = {
         directory.directory,
         directory.directory_publication,
         review.cases,
+        routing.routing,
         people.people,
         people.enrolling,
     ),

@@ -23,14 +23,19 @@ GRANT SELECT, INSERT ON directory_versions TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON testimonies, grants, objects TO amana_intake;
 GRANT SELECT, INSERT, UPDATE, DELETE ON server_processes TO amana_intake;
 
--- Desk: staff sign in, open and read; of a testimony only its state changes.
+-- Desk: staff sign in, open and read; of a testimony only its state changes, and whether it was routed.
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
-GRANT UPDATE (state) ON testimonies TO amana_desk;
+GRANT UPDATE (state, routed) ON testimonies TO amana_desk;
 GRANT SELECT, INSERT ON actions TO amana_desk;
 GRANT SELECT, INSERT, DELETE ON used_assertions, sessions TO amana_desk;
 
--- A reader seals a grant anew to their own next key.
-GRANT UPDATE (sealed, intake_key) ON grants TO amana_desk;
+-- A reader seals a grant anew to their own next key, or one to a colleague; a case's state is copied to its grants.
+GRANT INSERT, UPDATE (sealed, intake_key, state) ON grants TO amana_desk;
+
+-- Cases find their readers, who write about them; what was written or said stays.
+GRANT SELECT, INSERT, UPDATE ON assignments, recusals TO amana_desk;
+GRANT SELECT, INSERT, UPDATE, DELETE ON routing_tasks TO amana_desk;
+GRANT SELECT, INSERT ON routing_rules, notes TO amana_desk;
 
 -- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
 GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;

@@ -42,6 +42,7 @@ class Row:
 
     permission: Permission | None
     body: dict[str, Any] | None = None
+    query: str = ""
 
 
 ANYBODY = Row(None)
@@ -49,7 +50,35 @@ OTHER = "b" * 32
 ABOUT = {"action": {}, "person": OTHER}
 CLOSED = {
     ("GET", "/v1/cases"): Row(Permission.LIST_CASES),
+    ("GET", "/v1/case-counts"): Row(Permission.LIST_CASES),
     ("GET", "/v1/cases/<case>"): Row(Permission.LIST_CASES),
+    ("POST", "/v1/cases/<case>/claims"): Row(Permission.WORK_ON_CASE, {"action": {}}),
+    ("POST", "/v1/cases/<case>/claims/release"): Row(Permission.WORK_ON_CASE, {"action": {}}),
+    ("POST", "/v1/cases/<case>/recusals"): Row(
+        Permission.WORK_ON_CASE, {"action": {}, "reason": "other"}
+    ),
+    ("POST", "/v1/cases/<case>/hand-overs"): Row(
+        Permission.WORK_ON_CASE,
+        {"action": {}, "to": OTHER, "second": False, "intake_key": None, "grant": None},
+    ),
+    ("POST", "/v1/cases/<case>/notes"): Row(
+        Permission.WORK_ON_CASE, {"action": {}, "audience": "desk", "sealed": "AA=="}
+    ),
+    ("GET", "/v1/cases/<case>/notes"): Row(Permission.OPEN_CASE),
+    ("POST", "/v1/cases/<case>/decisions"): Row(
+        Permission.WORK_ON_CASE, {"action": {}, "decision": "accept", "reason": "AA=="}
+    ),
+    ("GET", "/v1/routing-tasks"): Row(Permission.SEE_ROUTING_TASKS),
+    ("GET", "/v1/rules"): Row(Permission.SEE_RULES),
+    ("POST", "/v1/rules"): Row(
+        Permission.SET_RULES,
+        {
+            "action": {},
+            "replaces": 0,
+            "rules": {"claim_days": 1, "urgent_claim_days": 1, "cap_per_day": 1, "duty": {}},
+        },
+    ),
+    ("GET", "/v1/rules/trials"): Row(Permission.SEE_RULES, query="?desk=chemical"),
     ("POST", "/v1/cases/<case>/openings"): Row(Permission.OPEN_CASE, {"action": {}}),
     ("GET", "/v1/cases/<case>/grants"): Row(Permission.OPEN_CASE),
     ("POST", "/v1/cases/<case>/grants"): Row(
@@ -155,7 +184,7 @@ def staff(organisation: Organisation) -> dict[str, Person]:
 
 def send(person: Person, method: str, path: str, row: Row) -> Any:
     headers = person.signed(method, path)
-    return person.client.open(path, method=method, headers=headers, json=row.body)
+    return person.client.open(path + row.query, method=method, headers=headers, json=row.body)
 
 
 @pytest.mark.parametrize(("method", "rule"), sorted(CLOSED))
@@ -190,8 +219,13 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
     own = send(staff["chemical+reviewer"], method, path, ANYBODY)
     if rule == "/v1/cases/<case>":
         assert own.status_code == 200
-    else:
+    elif rule.endswith("/grants"):
         assert (own.status_code, own.get_json()["type"]) == (403, "opening-needed")
+    else:
+        assert (own.status_code, own.get_json()["type"]) == (403, "not-assigned")
+        assert staff["chemical+reviewer"].claim(made.case).status_code == 204
+        claimed = send(staff["chemical+reviewer"], method, path, ANYBODY)
+        assert (claimed.status_code, claimed.get_json()["type"]) == (403, "opening-needed")
     other = send(staff["general+reviewer"], method, path, ANYBODY)
     assert (other.status_code, other.get_json()["type"]) == (404, "not-found")
 

@@ -79,7 +79,8 @@ def test_the_record_of_a_person_comes_in_pages_and_ends_with_the_day(
     path = f"/v1/record?person={reader.keys.id}&day={yesterday}"
     earlier = auditor.get(path).get_json()
     assert [one["case"] for one in earlier["opened"]] == [first[0]]
-    assert [one["case"] for one in earlier["actions"]] == [first[0]]
+    assert [one["action"] for one in earlier["actions"]] == ["open", "claim"]
+    assert {one["case"] for one in earlier["actions"]} == {first[0]}
     today = auditor.get(f"/v1/record?person={reader.keys.id}").get_json()
     assert [one["case"] for one in today["opened"]] == [second[0], first[0]]
 
@@ -106,13 +107,14 @@ def test_a_case_comes_back_when_its_last_reader_is_gone_and_to_its_own_lead(
         (reader, taken_over),
         (lead, handed_on),
     ):
-        assert person.open(case).status_code == 201
-    own.clock.turn(minutes=1)
+        assert person.claim(case).status_code == 204
+    assert reader.release(taken_over).status_code == 204
+    assert lead.hand_over(handed_on, reader.keys.id).status_code == 204
     for person, case in ((lead, taken_over), (reader, handed_on)):
-        assert person.open(case).status_code == 201
+        assert person.claim(case).status_code == 204
     Officers(own).remove(reader.keys.id)
     cases = lead.get("/v1/returned-cases").get_json()["cases"]
-    assert {(one["case"], one["opened_by"]) for one in cases} == {
+    assert {(one["case"], one["claimed_by"]) for one in cases} == {
         (left, reader.keys.id),
         (handed_on, reader.keys.id),
     }

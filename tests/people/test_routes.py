@@ -408,7 +408,7 @@ def test_the_record_tells_who_could_open_what_on_a_day_and_who_did(tmp_path: Pat
         found = auditor.get(f"/v1/record?person={reader.id}").get_json()
         assert [one["case"] for one in found["could_open"]] == [first.case]
         assert [one["case"] for one in found["opened"]] == [first.case]
-        assert [one["action"] for one in found["actions"]] == ["open"]
+        assert [one["action"] for one in found["actions"]] == ["open", "claim"]
         assert (found["day"], found["next"]) == (today, None)
         held = auditor.get(f"/v1/record?person={lead.id}").get_json()["could_open"]
         assert [one["case"] for one in held] == [first.case, second.case]
@@ -430,7 +430,7 @@ def test_the_cases_of_those_who_are_gone_come_back_to_the_lead(tmp_path: Path) -
         administrator = organisation.as_person(organisation.administrator).sign_in()
         decide(administrator, "suspend", "suspension", reader.id, reason="left")
         [returned] = leading.get("/v1/returned-cases").get_json()["cases"]
-        assert (returned["case"], returned["opened_by"]) == (made.case, reader.id)
+        assert (returned["case"], returned["claimed_by"]) == (made.case, reader.id)
         elsewhere = organisation.as_person(organisation.desks["general"][0]).sign_in()
         assert elsewhere.get("/v1/returned-cases").get_json() == {"cases": []}
 

@@ -90,16 +90,17 @@ def test_a_reader_opens_what_the_server_cannot(organisation: Organisation, reade
         assert open_sealed(sealed, key, Kind.FILE) == content
 
 
-def test_an_opening_moves_the_case_on_and_is_recorded_as_it_was_signed(
+def test_a_claim_moves_the_case_on_and_an_opening_is_recorded_as_it_was_signed(
     organisation: Organisation, reader: Person
 ) -> None:
     made = organisation.send()
     assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "received"
+    assert reader.claim(made.case).status_code == 204
+    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "in-review"
     action = reader.action(made.case)
     opening = reader.open(made.case, action).get_json()
     assert opening["opening"] == action["nonce"]
-    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "in-review"
-    [stored] = [one for one in rows(organisation, SignedAction) if one.case == made.case]
+    [stored] = [one for one in rows(organisation, SignedAction) if one.nonce == action["nonce"]]
     assert (stored.nonce, stored.actor) == (action["nonce"], reader.keys.id)
     assert stored.document == canonical(action)
     events = [json.loads(one.event) for one in rows(organisation, Event) if one.case == made.case]
@@ -152,6 +153,7 @@ def test_without_an_opening_nothing_sealed_is_served(
     organisation: Organisation, reader: Person, path: str
 ) -> None:
     made = organisation.send(files=FILES[1:])
+    assert reader.claim(made.case).status_code == 204
     assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "opening-needed")
 
 
@@ -161,8 +163,12 @@ def test_the_opening_of_a_colleague_opens_nothing(
     made = organisation.send(files=FILES[1:])
     colleague = organisation.as_person(organisation.desks["chemical"][1]).sign_in()
     assert colleague.open(made.case).status_code == 201
-    for path in SERVED:
-        assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "opening-needed")
+    # Also not to who holds a grant of it: the case is the colleague's.
+    for path in SERVED[1:]:
+        assert_problem(reader.get(f"/v1/cases/{made.case}/{path}"), 403, "not-assigned")
+    assert_problem(reader.get(f"/v1/cases/{made.case}/grants"), 403, "opening-needed")
+    assert_problem(reader.claim(made.case), 409, "claimed-already")
+    assert_problem(reader.open(made.case), 403, "not-assigned")
 
 
 def test_the_opening_of_another_case_opens_nothing(
@@ -170,6 +176,7 @@ def test_the_opening_of_another_case_opens_nothing(
 ) -> None:
     first, second = organisation.send(), organisation.send()
     assert reader.open(first.case).status_code == 201
+    assert reader.claim(second.case).status_code == 204
     assert_problem(reader.get(f"/v1/cases/{second.case}/manifest"), 403, "opening-needed")
 
 
@@ -217,9 +224,10 @@ def test_sealing_anew_shows_ones_grant_and_nothing_else_of_the_case(
     assert reader.act("re-wrap", f"{path}/re-wrappings", case=made.case).status_code == 204
     [grant] = reader.get(f"{path}/grants").get_json()["grants"]
     assert grant["reader"] == reader.keys.id
+    assert reader.get(path).get_json()["state"] == "received"
+    assert reader.claim(made.case).status_code == 204
     for served in ("manifest", "objects/0", "objects/1"):
         assert_problem(reader.get(f"{path}/{served}"), 403, "opening-needed")
-    assert reader.get(path).get_json()["state"] == "received"
 
 
 def test_what_is_sealed_to_each_key_is_counted_also_before_it_arrived(
@@ -281,6 +289,7 @@ FAULTS: dict[str, Fault] = {
 def test_an_opening_that_is_not_ones_own_act_here_and_now_is_refused(
     organisation: Organisation, reader: Person, made: Made, fault: str
 ) -> None:
+    reader.claim(made.case)
     before = len(rows(organisation, SignedAction))
     assert_problem(reader.open(made.case, FAULTS[fault](reader, made)), 422, "action-refused")
     assert len(rows(organisation, SignedAction)) == before

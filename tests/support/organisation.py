@@ -211,7 +211,19 @@ class Person:
         }
         return sign_action(changes.pop("key", self.keys.signing), **(fields | changes))
 
+    def claim(self, case: str) -> Any:
+        return self.act("claim", f"/v1/cases/{case}/claims", case)
+
+    def release(self, case: str) -> Any:
+        return self.act("release", f"/v1/cases/{case}/claims/release", case)
+
+    def hand_over(self, case: str, to: str, **body: Any) -> Any:
+        fields = {"to": to, "second": False, "intake_key": None, "grant": None, **body}
+        return self.act("hand-over", f"/v1/cases/{case}/hand-overs", case, **fields)
+
     def open(self, case: str, action: dict[str, Any] | None = None) -> Any:
+        """Open a case, which is claimed first where nobody has it; the answer is that to the opening."""
+        self.claim(case)
         body = {"action": self.action(case) if action is None else action}
         return self.post(f"/v1/cases/{case}/openings", body)
 

@@ -10,8 +10,10 @@ class Permission(StrEnum):
 
     LIST_CASES = "list-cases"
     OPEN_CASE = "open-case"
+    WORK_ON_CASE = "work-on-case"
     REWRAP_GRANT = "rewrap-grant"
     SEE_RETURNED_CASES = "see-returned-cases"
+    SEE_ROUTING_TASKS = "see-routing-tasks"
     DECLARE_CONFLICT = "declare-conflict"
     REPLACE_KEY = "replace-key"
     INVITE = "invite"
@@ -21,6 +23,8 @@ class Permission(StrEnum):
     REINSTATE = "reinstate"
     CONFIRM_ACCESS = "confirm-access"
     SEE_RECORD = "see-record"
+    SEE_RULES = "see-rules"
+    SET_RULES = "set-rules"
 
 
 _READERS = frozenset({"reviewer", "lead"})
@@ -31,8 +35,10 @@ _KEY_HOLDERS = frozenset({"reviewer", "lead", "custodian"})
 PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.LIST_CASES: _READERS,
     Permission.OPEN_CASE: _READERS,
+    Permission.WORK_ON_CASE: _READERS,
     Permission.REWRAP_GRANT: _READERS,
     Permission.SEE_RETURNED_CASES: frozenset({"lead"}),
+    Permission.SEE_ROUTING_TASKS: frozenset({"lead"}),
     Permission.DECLARE_CONFLICT: _KEY_HOLDERS,
     Permission.REPLACE_KEY: _KEY_HOLDERS,
     Permission.INVITE: _ADMINISTRATORS,
@@ -42,6 +48,8 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.REINSTATE: _ADMINISTRATORS,
     Permission.CONFIRM_ACCESS: _ADMINISTRATORS,
     Permission.SEE_RECORD: _WATCHERS,
+    Permission.SEE_RULES: _WATCHERS,
+    Permission.SET_RULES: _ADMINISTRATORS,
 }
 
 

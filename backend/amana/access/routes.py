@@ -7,8 +7,9 @@ from typing import Any
 from flask import Response
 
 from amana.access import service
-from amana.access.doors import actor, proof_header, request_urls, staff_must_sign_in
+from amana.access.doors import actor, proof_header, request_urls
 from amana.access.schemas import AssertionIn, SessionOut
+from amana.access.staff import DPOP_HEADER, StaffBlueprint
 from amana.access.tokens import SCHEME, issue
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
@@ -18,19 +19,10 @@ from amana.directory import service as directory
 
 sessions = Blueprint("sessions", __name__, description="Staff sign in with a signed assertion.")
 sessions.before_request(nobody_needs_to_sign_in)
-signing_out = Blueprint("signing-out", __name__, description="Staff sign out.")
-signing_out.before_request(staff_must_sign_in)
+signing_out = StaffBlueprint("signing-out", __name__, description="Staff sign out.")
 
 FORGET_EVERY = timedelta(minutes=1)
 _NEVER = datetime.min.replace(tzinfo=UTC)
-
-DPOP_HEADER = {
-    "in": "header",
-    "name": "DPoP",
-    "required": True,
-    "schema": {"type": "string", "maxLength": 2048},
-    "description": "A proof for this request (RFC 9449).",
-}
 
 
 @sessions.post("/v1/sessions")
@@ -59,8 +51,7 @@ def sign_in(fields: dict[str, str]) -> dict[str, Any]:
 
 @signing_out.delete("/v1/sessions")
 @signing_out.response(204)
-@signing_out.alt_response(401, schema=Problem, content_type=MEDIA_TYPE)
-@signing_out.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])
+@signing_out.problems()
 def sign_out() -> Response:
     """End all your sessions, wherever they are."""
     with services().database.transaction() as session:

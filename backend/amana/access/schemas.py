@@ -4,6 +4,17 @@
 import marshmallow as ma
 
 
+class ActionIn(ma.Schema):
+    """A signed action, and nothing that it does not sign."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    action = ma.fields.Dict(
+        required=True, metadata={"description": "The signed action (docs/protocol.md §9)."}
+    )
+
+
 class AssertionIn(ma.Schema):
     """A signed assertion (JWT)."""
 

@@ -7,14 +7,18 @@ from typing import Any
 
 import click
 
+from amana.cli.options import FILE
 from amana.cli.staff import as_staff
 from amana.cli.tables import harmless, show
 from amana.client.administrator import Administrator, vetting_body
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, read_passphrase, write_key
+from amana.client.verify import read_limited
 from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
+from amana.protocol.policy import FLAGS
 
+RULES_LIMIT_BYTES = 64 * 1024
 SEALED = "Administrators cannot open testimonies; this shows who could."
 
 as_administrator = as_staff(Administrator, "administrator")
@@ -241,3 +245,57 @@ def record(
     show(columns, found.get("could_open", []), "case")
     click.echo("\nOpened:")
     show({"case": "case", "opened_at": "last"}, found.get("opened", []), "case")
+
+
+@admin.group()
+def rules() -> None:
+    """Rules of routing: days to claim, a cap by day, days of duty."""
+
+
+@rules.command(name="show")
+@as_administrator
+def show_rules(administrator: Administrator, as_json: bool) -> None:
+    """Show the rules in force; --json gives what 'set' takes, under 'rules'."""
+    found = administrator.rules()
+    given = found.get("rules")
+    lines = given.items() if isinstance(given, dict) else ()
+    _say(
+        found,
+        as_json,
+        f"Version {harmless(found.get('version'))}",
+        *(f"{harmless(name)}: {harmless(json.dumps(value))}" for name, value in lines),
+    )
+
+
+@rules.command(name="set")
+@click.argument("file", type=FILE)
+@as_administrator
+def set_rules(administrator: Administrator, file: Path, as_json: bool) -> None:
+    """Put the rules in FILE in force: JSON with claim_days, urgent_claim_days, cap_per_day, duty."""
+    try:
+        given = json.loads(read_limited(file, RULES_LIMIT_BYTES))
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise Usage("The rules are not a JSON object.", slug="rules-invalid")
+    version = administrator.set_rules(given)
+    _say({"version": version}, as_json, f"Version {version} of the rules is in force.")
+
+
+@rules.command(name="try")
+@click.option("--desk", required=True)
+@click.option("--language", default="ar", show_default=True)
+@click.option("--flag", "flags", multiple=True, type=click.Choice(FLAGS))
+@as_administrator
+def try_rules(
+    administrator: Administrator, desk: str, language: str, flags: tuple[str, ...], as_json: bool
+) -> None:
+    """Tell whom a testimony with this policy would reach today, and why everybody else not."""
+    found = administrator.try_rules(desk, language, sorted(set(flags)))
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    if found.get("reader") is None:
+        click.echo(f"Nobody: {harmless(found.get('nobody_because'))}. The desk's lead is told.")
+    rows = [{"id": one, "why": why} for one, why in found["verdicts"].items()]
+    show({"id": "reader", "why": "verdict"}, rows, "id")

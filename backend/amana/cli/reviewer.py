@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from amana.cli.interruption import interruptible
-from amana.cli.options import json_option
+from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option
-from amana.cli.tables import show
-from amana.client.errors import NetworkFailed
+from amana.cli.tables import harmless, show
+from amana.client.casework import Caseworker, ReadNote
+from amana.client.errors import NetworkFailed, Usage
 from amana.client.keyfile import (
     PersonKeys,
     change_key,
@@ -22,11 +23,25 @@ from amana.client.keyfile import (
     write_key,
 )
 from amana.client.newcomer import Newcomer
-from amana.client.reviewer import HeldKey, ListedCase, Reviewer, spent_keys
+from amana.client.reviewer import HeldKey, ListedCase, Reviewer, case_argument, spent_keys
+from amana.client.verify import read_limited
 from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
+from amana.protocol.note import DECISIONS, LIMIT_BYTES, RELATIONS
 
-as_reader = as_staff(Reviewer, "reader")
+as_reader = as_staff(Caseworker, "reader")
+COUNTED_UP_TO = 1000
+STATES = [
+    "received",
+    "in-review",
+    "waiting",
+    "accepted",
+    "declined",
+    "duplicate",
+    "referred",
+    "withdrawn",
+    "expired",
+]
 
 
 @click.group()
@@ -188,18 +203,31 @@ def returned(reader: Reviewer, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"cases": found}))
     elif found:
-        columns = {"case": "case", "desk": "desk", "opened_by": "opened by", "opened_on": "on"}
-        show(columns, found, "case", "opened_by")
+        columns = {"case": "case", "desk": "desk", "claimed_by": "claimed by", "claimed_on": "on"}
+        show(columns, found, "case", "claimed_by")
     else:
         click.echo("No case came back.")
 
 
 @reviewer.command()
 @click.option("--desk", help="Only this desk.")
-@click.option("--state", type=click.Choice(["received", "in-review"]), help="Only this state.")
+@click.option(
+    "--state", type=click.Choice(STATES), help="Only this state; unless given, what is not decided."
+)
+@click.option("--counts", is_flag=True, help="Only count them, by state.")
 @as_reader
-def cases(reader: Reviewer, desk: str | None, state: str | None, as_json: bool) -> None:
-    """List the cases that were sealed to you, newest first."""
+def cases(
+    reader: Reviewer, desk: str | None, state: str | None, counts: bool, as_json: bool
+) -> None:
+    """List the cases that were sealed to you: urgent ones, then the newest, first."""
+    if counts:
+        counted = reader.counts(desk)
+        if as_json:
+            click.echo(json.dumps({"counts": counted}))
+            return
+        for name, number in counted.items():
+            click.echo(f"{name}: {number if number < COUNTED_UP_TO else f'{number} or more'}")
+        return
     found = reader.cases(desk, state)
     if as_json:
         click.echo(json.dumps({"cases": [asdict(one) for one in found]}))
@@ -216,13 +244,14 @@ def _print_table(found: list[ListedCase]) -> None:
     table = Table()
     # The id is what a person copies into the next command, so it is never cut.
     table.add_column("case", min_width=32, no_wrap=True)
-    for title in ("desk", "state", "received", "language", "flags", "objects", "size"):
+    for title in ("desk", "state", "whose", "received", "language", "flags", "objects", "size"):
         table.add_column(title, overflow="fold")
     for one in found:
         table.add_row(
             one.case,
             one.desk,
             one.state,
+            one.assigned,
             one.received_on,
             one.language,
             ", ".join(one.flags),
@@ -244,6 +273,8 @@ def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
     except NetworkFailed:
         click.echo("What arrived is kept as it is sealed; to go on, repeat the command.", err=True)
         raise
+    if opened.claimed:
+        click.echo("Nobody had this case; it is claimed by you now.", err=True)
     for warning in opened.warnings:
         click.echo(f"Note: {warning}", err=True)
     if as_json:
@@ -251,3 +282,172 @@ def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
         return
     click.echo(f"Everything verified. {len(opened.files)} files are in {out}.")
     click.echo("Open them only on a device without keys and without a network.")
+
+
+@reviewer.command()
+@click.argument("case")
+@as_reader
+def claim(reader: Reviewer, case: str, as_json: bool) -> None:
+    """Take CASE, which was offered to you or which nobody has."""
+    reader.claim(case)
+    _said({"claimed": case}, as_json, "The case is yours.")
+
+
+@reviewer.command()
+@click.argument("case")
+@as_reader
+def release(reader: Caseworker, case: str, as_json: bool) -> None:
+    """Give CASE back; routing finds somebody else."""
+    reader.release(case)
+    _said({"released": case}, as_json, "The case is no longer yours. Delete what you opened of it.")
+
+
+@reviewer.command(name="hand-over")
+@click.argument("case")
+@click.option("--to", required=True, metavar="ID", help="A colleague, by id.")
+@click.option("--second", is_flag=True, help="As a second reader beside you.")
+@as_reader
+def hand_over(reader: Caseworker, case: str, to: str, second: bool, as_json: bool) -> None:
+    """Seal CASE to a colleague and offer it to them."""
+    reader.hand_over(case, to, second=second)
+    _said({"case": case, "to": to, "second": second}, as_json, f"{case} is offered to {to}.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option(
+    "--reason",
+    type=click.Choice(["conflict", "grant-failed", "other"]),
+    default="conflict",
+    show_default=True,
+    help="grant-failed: what was sealed to you does not open the case.",
+)
+@as_reader
+def recuse(reader: Caseworker, case: str, reason: str, as_json: bool) -> None:
+    """Say that you must not have CASE; nobody asks further."""
+    reader.recuse(case, reason)
+    _said({"recused": case}, as_json, "You are not offered this case again.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--text", type=FILE, required=True, help="The note, UTF-8.")
+@click.option("--private", is_flag=True, help="For you alone; not even the desk can open it.")
+@as_reader
+def note(reader: Caseworker, case: str, text: Path, private: bool, as_json: bool) -> None:
+    """Add a sealed note to CASE."""
+    audience = "author" if private else "desk"
+    _written(reader.write(case, "note", {"text": _text(text)}, audience=audience), as_json)
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    required=True,
+    metavar="VOCABULARY=CODE",
+    help="As often as needed: symptoms=…, violation_status=… (HURIDOCS 41), reliability=… (42).",
+)
+@click.option("--text", type=FILE, help="Why, in words.")
+@as_reader
+def code(
+    reader: Caseworker, case: str, labels: tuple[str, ...], text: Path | None, as_json: bool
+) -> None:
+    """Add labels to CASE, apart from the witness's words, with your name and day, sealed."""
+    pairs = [one.partition("=") for one in labels]
+    chosen = [{"vocabulary": name, "code": key} for name, _, key in pairs]
+    content = {"labels": chosen, "text": "" if text is None else _text(text)}
+    _written(reader.write(case, "coding", content), as_json)
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--to", required=True, metavar="CASE", help="The other case.")
+@click.option("--relation", type=click.Choice(RELATIONS), default="related", show_default=True)
+@click.option("--text", type=FILE, help="Why, in words.")
+@as_reader
+def link(
+    reader: Caseworker, case: str, to: str, relation: str, text: Path | None, as_json: bool
+) -> None:
+    """Note in CASE, sealed, how it relates to another. The server does not learn to which."""
+    case_argument(to)
+    content = {"to": to, "relation": relation, "text": "" if text is None else _text(text)}
+    _written(reader.write(case, "link", content), as_json)
+
+
+@reviewer.command()
+@click.argument("case")
+@as_reader
+def notes(reader: Caseworker, case: str, as_json: bool) -> None:
+    """Show what reviewers wrote about CASE."""
+    found = reader.notes(case)
+    if as_json:
+        click.echo(json.dumps({"notes": [asdict(one) for one in found]}))
+        return
+    for one in found:
+        signed = "" if one.verified else "  NOT VERIFIED"
+        click.echo(f"{one.n}. {one.kind}, {one.made_on}, by {one.author}{signed}")
+        for line in _lines(one):
+            click.echo(f"   {harmless(line)}")
+
+
+def _lines(one: ReadNote) -> list[str]:
+    labels = [f"{x['vocabulary']}={x['code']}" for x in one.content.get("labels", [])]
+    told = [f"{name}: {one.content[name]}" for name in _TOLD if one.content.get(name)]
+    return [*told, *labels, *one.content["text"].splitlines()]
+
+
+_TOLD = ("decision", "of", "relation", "to")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--decision", type=click.Choice(DECISIONS), required=True)
+@click.option("--reason", required=True, help="Sealed like a note.")
+@click.option("--of", metavar="CASE", help="For a duplicate: the case that it repeats.")
+@as_reader
+def decide(
+    reader: Caseworker, case: str, decision: str, reason: str, of: str | None, as_json: bool
+) -> None:
+    """Decide CASE, which you have."""
+    if not reason.strip():
+        raise Usage("A decision needs its reason.", slug="reason-missing")
+    if of is not None:
+        case_argument(of)
+    reader.decide(case, decision, reason, of)
+    _said({"case": case, "decision": decision}, as_json, "The decision is recorded.")
+
+
+@reviewer.command(name="routing-tasks")
+@as_reader
+def routing_tasks(reader: Caseworker, as_json: bool) -> None:
+    """For leads: list cases that found nobody, and why; pass them on with 'hand-over'."""
+    found = reader.routing_tasks()
+    if as_json:
+        click.echo(json.dumps({"tasks": found}))
+    elif found:
+        columns = {"case": "case", "desk": "desk", "reason": "reason", "made_on": "since"}
+        show(columns, found, "case")
+    else:
+        click.echo("Every case found somebody.")
+
+
+def _written(number: int, as_json: bool) -> None:
+    _said({"note": number}, as_json, f"It is note {number} of the case.")
+
+
+def _said(document: dict[str, object], as_json: bool, line: str) -> None:
+    click.echo(json.dumps(document) if as_json else line)
+
+
+def _text(path: Path) -> str:
+    """Read a text of a reviewer; raises Usage for what is no text or too long."""
+    try:
+        text = read_limited(path, LIMIT_BYTES).decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise Usage("The text is not UTF-8.", slug="text-invalid") from None
+    if not text or "\0" in text:
+        raise Usage("The text is empty.", slug="text-invalid")
+    return text

@@ -9,6 +9,7 @@ from amana.client.errors import NotVerified, Usage
 from amana.client.staff import Staff
 from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
+from amana.protocol.policy import DESK, LANGUAGE
 
 LIMIT_BYTES: Final = 8 * 2**20
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -35,6 +36,30 @@ class Administrator(Staff):
         path = f"/v1/people/{_id(person)}/{decision}"
         answer = self.act(kind, path, body={"person": person, **body})
         return answer.document() if answer.status == 200 else {}
+
+    def rules(self) -> dict[str, Any]:
+        """Return the rules of routing in force, and their version."""
+        return self._desk.get("/v1/rules").document()
+
+    def set_rules(self, rules: Mapping[str, Any]) -> int:
+        """Put new rules in the place of those in force; returns their version."""
+        replaced = self.rules().get("version")
+        body = {"rules": dict(rules), "replaces": replaced}
+        version = self.act("rule", "/v1/rules", body=body).document().get("version")
+        if type(version) is not int:
+            raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+        return version
+
+    def try_rules(self, desk: str, language: str, flags: list[str]) -> dict[str, Any]:
+        """Return whom a testimony with this policy would reach today, and a verdict for everybody else."""
+        if not (re.fullmatch(DESK, desk) and re.fullmatch(LANGUAGE, language)):
+            raise Usage("This is not the name of a desk, or not a language.")
+        query = "".join(f"&flags={flag}" for flag in flags)
+        path = f"/v1/rules/trials?desk={desk}&language={language}{query}"
+        found = self._desk.get(path).document()
+        if not isinstance(found.get("verdicts"), dict):
+            raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+        return found
 
     def record(self, day: str | None, person: str | None) -> dict[str, Any]:
         """Return who could open what until the end of a day, and who did; of one person, every case."""

@@ -81,6 +81,8 @@ class ListedCase:
     flags: tuple[str, ...]
     intake_key: str
     """The short name of the key of one's own to which it is sealed."""
+    assigned: str
+    """Whose it is: `mine`, `offered` to me, `another`'s, or `nobody`'s."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Opened:
     directory: int
     files: tuple[str, ...]
     warnings: tuple[str, ...]
+    claimed: bool
+    """Whether nobody had the case, so that it was claimed first."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -139,6 +143,8 @@ class _Case:
     key: Identity
     sizes: tuple[int, ...]
     """Sealed sizes of the objects, in bytes."""
+    handed_over: bool
+    """Whether a colleague, not the witness, sealed it to this reader."""
 
 
 class Reviewer(Staff):
@@ -173,20 +179,19 @@ class Reviewer(Staff):
         Raises NotVerified, after which nothing is left; NetworkFailed, after which sealed bytes are
         left from which a repetition goes on; Refused, NoGrant and Usage.
         """
-        try:
-            check_id(case)
-        except ProtocolError:
-            raise Usage("A case is called by 32 letters and digits.", slug="bad-case") from None
+        case_argument(case)
         with _folder(out, case) as workplace:
             verified = self._directory()
             described = self._desk.get(f"/v1/cases/{case}").document()
+            with verifying("the case"):
+                claimed = self._claim_if_free(case, described, verified.directory.version)
             self._desk.act(
                 "open",
                 f"/v1/cases/{case}/openings",
                 directory=verified.directory.version,
                 case=case,
             )
-            with _verifying("the case"):
+            with verifying("the case"):
                 found = _verify_case(self._desk, verified.pins, case, described)
             warnings = _doubts(found, verified.directory)
             _download(self._desk, found, workplace, self._progress)
@@ -208,7 +213,36 @@ class Reviewer(Staff):
             directory=found.manifest.directory,
             files=(*names, MANIFEST),
             warnings=tuple(warnings),
+            claimed=claimed,
         )
+
+    def claim(self, case: str) -> None:
+        """Take a case that was offered to one, or that nobody has; raises Refused."""
+        case_argument(case)
+        self.act("claim", f"/v1/cases/{case}/claims", case=case, body={})
+
+    def counts(self, desk: str | None = None) -> dict[str, int]:
+        """Return how many of one's cases are in each state; 1000 stands for a thousand and more."""
+        query = f"?desk={desk}" if desk is not None and re.fullmatch(DESK, desk) else ""
+        found = self._desk.get(f"/v1/case-counts{query}").document().get("counts")
+        try:
+            counted = dict(found or {})
+            if not all(_STATE.fullmatch(k) and type(n) is int for k, n in counted.items()):
+                raise ValueError
+        except (AttributeError, TypeError, ValueError):
+            raise NotVerified("The counts are not in their form.", slug="bad-answer") from None
+        return counted
+
+    def _claim_if_free(self, case: str, described: Mapping[str, Any], version: int) -> bool:
+        """Claim a case before it is opened, unless somebody has it; whoever has it is told from others by the server."""
+        there = described["assignments"]
+        if any(one["claimed_on"] and one["part"] == "first" for one in there):
+            mine = next((one for one in there if one["reader"] == self.keys.id), None)
+            if mine is None or mine["claimed_on"]:
+                return False
+        path = f"/v1/cases/{case}/claims"
+        self._desk.act("claim", path, directory=version, case=case)
+        return True
 
     def ask_for_key(self, keys: PersonKeys) -> None:
         """Ask the officers to list the newest intake key of `keys`; raises Refused."""
@@ -228,8 +262,8 @@ class Reviewer(Staff):
                 {
                     "case": check_id(one["case"]),
                     "desk": str(one["desk"]),
-                    "opened_by": check_id(one["opened_by"]),
-                    "opened_on": parse_day(one["opened_on"]).isoformat(),
+                    "claimed_by": check_id(one["claimed_by"]),
+                    "claimed_on": parse_day(one["claimed_on"]).isoformat(),
                 }
                 for one in found["cases"]
             ]
@@ -280,8 +314,8 @@ class Reviewer(Staff):
         # Its own kind of action: what a server lists here must not get signed as a reading.
         path = f"/v1/cases/{case}/re-wrappings"
         self._desk.act("re-wrap", path, directory=directory, case=case)
-        with _verifying("the grant"):
-            _, sealed = _own_grant(self._desk, case)
+        with verifying("the grant"):
+            _, sealed = own_grant(self._desk, case)
             fresh = seal_grant(open_grant(sealed, identity, case), newest)
         body = {"intake_key": intake_key_id(newest), "grant": b64(fresh)}
         path = f"/v1/cases/{case}/grants"
@@ -291,7 +325,7 @@ class Reviewer(Staff):
 def _listed(fields: Mapping[str, Any]) -> ListedCase:
     """Read one entry; nothing but these forms may reach a terminal."""
     counts = (fields["objects"], fields["size"])
-    words = (fields["desk"], fields["state"], fields["language"], *fields["flags"])
+    words = [fields[name] for name in ("desk", "state", "language", "assigned")] + fields["flags"]
     if not all(type(one) is int and 0 <= one < 2**53 for one in counts):
         raise ValueError
     if not all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", one) for one in words):
@@ -306,7 +340,16 @@ def _listed(fields: Mapping[str, Any]) -> ListedCase:
         language=fields["language"],
         flags=tuple(fields["flags"]),
         intake_key=check_id(fields["intake_key"]),
+        assigned=fields["assigned"],
     )
+
+
+def case_argument(case: str) -> None:
+    """Refuse what is no id of a case; raises Usage."""
+    try:
+        check_id(case)
+    except ProtocolError:
+        raise Usage("A case is called by 32 letters and digits.", slug="bad-case") from None
 
 
 @contextmanager
@@ -346,7 +389,7 @@ def _folder(out: Path, case: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _verifying(what: str) -> Iterator[None]:
+def verifying(what: str) -> Iterator[None]:
     """Say of what a form or a signature does not hold."""
     try:
         yield
@@ -396,7 +439,7 @@ def _verify_case(
         "policy-differs",
         "The policy is not the one with which the testimony arrived.",
     )
-    key = _open_own_grant(desk, case, event["grants"])
+    key = _openown_grant(desk, case, event["grants"])
     sealed = desk.get(f"/v1/cases/{case}/manifest", limit=sealed_size(MANIFEST_LIMIT)).body
     _demand(
         sha256_hex(sealed) == event["manifest_sha256"],
@@ -429,7 +472,8 @@ def _verify_case(
         "objects-differ",
         "An object that arrived has another size than the witness lists.",
     )
-    return _Case(manifest, content, policy, receipt, key, sizes)
+    handed_over = all(one["reader"] != desk.keys.id for one in event["grants"])
+    return _Case(manifest, content, policy, receipt, key, sizes, handed_over)
 
 
 def _kind(item: SealedObject) -> Kind:
@@ -445,17 +489,15 @@ def _size_on_the_wire(item: SealedObject) -> int:
     return sealed_size(framed_size(_kind(item), item.len))
 
 
-def _open_own_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]) -> Identity:
+def _openown_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]) -> Identity:
     """Fetch this reader's grant and open it.
 
-    Under the key to which it arrived it must be the grant that arrived. One that was sealed anew is another,
-    but the case's id commits to the case key, so no other key can be slipped in.
+    Under the key to which it arrived it must be the grant that arrived. One that was sealed anew, or by a
+    colleague, is another, but the case's id commits to the case key, so no other key can be slipped in.
     """
     label = next((one for one in arrived if one["reader"] == desk.keys.id), None)
-    if label is None:
-        raise NoGrant("This case was not sealed to you: there is no grant of yours.")
-    name, sealed = _own_grant(desk, case)
-    if name == label["intake_key"] and sha256_hex(sealed) != label["sha256"]:
+    name, sealed = own_grant(desk, case)
+    if label is not None and name == label["intake_key"] and sha256_hex(sealed) != label["sha256"]:
         raise NotVerified(
             "The server does not give the grant that arrived with the testimony.",
             slug="grant-differs",
@@ -466,7 +508,7 @@ def _open_own_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]
     return open_grant(sealed, identity, case)
 
 
-def _own_grant(desk: DeskClient, case: str) -> tuple[str, bytes]:
+def own_grant(desk: DeskClient, case: str) -> tuple[str, bytes]:
     """Fetch this reader's grant of an opened case; returns the short name of its key, and its bytes."""
     for one in desk.get(f"/v1/cases/{case}/grants").document()["grants"]:
         if one["reader"] == desk.keys.id:
@@ -483,6 +525,14 @@ def _demand(condition: bool, slug: str, title: str) -> None:
 
 def _doubts(found: _Case, directory: Directory) -> list[str]:
     """Say what does not forbid reading but a reader should know."""
+    told = ["A colleague sealed it to you, not the witness."] if found.handed_over else []
+    if found.manifest.adds_to is not None:
+        told.append(f"It adds to the case {found.manifest.adds_to}, sent under the same codename.")
+        told.append("A codename can be forced out of a person: it does not show who wrote.")
+    return told + _doubts_of_readers(found, directory)
+
+
+def _doubts_of_readers(found: _Case, directory: Directory) -> list[str]:
     if found.manifest.directory != directory.version:
         return [
             f"The testimony was sealed under version {found.manifest.directory} of the directory;"
@@ -560,7 +610,7 @@ def _open_objects(found: _Case, workplace: Path, progress: Progress) -> list[Pat
         for item in found.manifest.objects:
             sealed, plain = workplace / f"{item.i}.age", workplace / f"{item.i}.plain"
             with (
-                _verifying(f"object {item.i}"),
+                verifying(f"object {item.i}"),
                 sealed.open("rb") as source,
                 plain.open("wb") as target,
             ):

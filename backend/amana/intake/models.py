@@ -14,11 +14,19 @@ HASH = sa.String(64)
 
 
 class State(StrEnum):
-    """Where a testimony stands; later parts add the rest of the workflow."""
+    """Where a testimony stands; amana.intake.workflow says how it moves."""
 
     ARRIVING = "arriving"
     RECEIVED = "received"
     IN_REVIEW = "in-review"
+    WAITING = "waiting"
+    """A question to the witness is on its way."""
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    DUPLICATE = "duplicate"
+    REFERRED = "referred"
+    WITHDRAWN = "withdrawn"
+    EXPIRED = "expired"
 
 
 class ObjectState(StrEnum):
@@ -59,6 +67,8 @@ class Testimony(Base):
     expires_on: Mapped[date | None]
     received_on: Mapped[date | None]
     receipt: Mapped[str | None] = mapped_column(sa.Text)
+    routed: Mapped[bool] = mapped_column(default=False)
+    """Whether routing has nothing to do about it now: it was offered to somebody, or its lead was told."""
 
     __table_args__ = (
         sa.CheckConstraint("(received_on IS NULL) = (state = 'arriving')", name="received"),
@@ -69,11 +79,17 @@ class Testimony(Base):
             postgresql_where=sa.text("expires_on IS NOT NULL"),
         ),
         sa.Index("ix_testimonies_announced_on", "announced_on"),
+        sa.Index(
+            "ix_testimonies_unrouted",
+            "desk",
+            postgresql_where=sa.text("state = 'received' AND NOT routed"),
+            sqlite_where=sa.text("state = 'received' AND NOT routed"),
+        ),
     )
 
 
 class Grant(Base):
-    """The case key sealed to one reader. `received_on` is copied here so that a queue needs one index only."""
+    """The case key sealed to one reader. What orders a queue is copied here, so that it needs one index only."""
 
     __tablename__ = "grants"
 
@@ -85,8 +101,13 @@ class Grant(Base):
     sealed: Mapped[bytes]
     desk: Mapped[str] = mapped_column(sa.String(32))
     received_on: Mapped[date | None]
+    state: Mapped[str] = mapped_column(sa.String(16))
+    rank: Mapped[int]
+    """Urgent cases first, then by what was paid for admission."""
 
-    __table_args__ = (sa.Index("ix_grants_queue", "reader", "received_on", "case"),)
+    __table_args__ = (
+        sa.Index("ix_grants_queue", "reader", "desk", "state", "rank", "received_on", "case"),
+    )
 
 
 class UploadedObject(Base):

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from amana.custody import service as custody
 from amana.errors import CaseIncomplete, Conflict, NotFound, Unprocessable, UploadGone
 from amana.intake.models import Grant, ObjectState, ServerProcess, State, Testimony, UploadedObject
+from amana.intake.workflow import after
 from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory, eligible
 from amana.protocol.receipt import sign_receipt
@@ -21,6 +22,13 @@ from amana.protocol.signing import SigningKey
 from amana.protocol.submission import CheckedSubmission, Limits, Submission, check_submission
 from amana.storage.blobs import Progress
 from amana.storage.database import table_of
+
+URGENT_RANK = 1000
+
+
+class StateForbids(Conflict):
+    slug = "state-forbids"
+    title = "A case in this state does not allow that."
 
 
 class ReceivedObjectAtRisk(Exception):
@@ -129,6 +137,7 @@ def receive(
             "expires_on": known.expires_on,
             "received_on": received_on,
             "receipt": known.receipt,
+            "routed": False,
         }
         connection = session.connection()
         connection.execute(_INSERT_TESTIMONY, row)
@@ -145,6 +154,8 @@ def receive(
                 "sealed": grant,
                 "desk": policy.desk,
                 "received_on": received_on,
+                "state": row["state"],
+                "rank": rank_of(policy.flags, paid),
             }
             for label, grant in zip(checked.labels, checked.grants, strict=True)
         ],
@@ -339,8 +350,30 @@ def complete(
     testimony.state = State.RECEIVED
     testimony.received_on = today
     testimony.expires_on = None
-    session.execute(sa.update(Grant).where(Grant.case == checked.case).values(received_on=today))
+    session.execute(
+        sa.update(Grant)
+        .where(Grant.case == checked.case)
+        .values(received_on=today, state=State.RECEIVED)
+    )
     return testimony.receipt
+
+
+def rank_of(flags: Container[str], paid: int) -> int:
+    """Return what a case is sorted by in the queues: urgent ones first, then by the bits paid for admission."""
+    return (URGENT_RANK if "urgent" in flags else 0) + paid
+
+
+def move(session: Session, testimony: Testimony, action: str) -> State:
+    """Bring a case to the state that follows on an action; raises StateForbids where the table has none."""
+    following = after(testimony.state, action)
+    if following is None:
+        raise StateForbids
+    if following != testimony.state:
+        testimony.state = following
+        session.execute(
+            sa.update(Grant).where(Grant.case == testimony.case).values(state=following)
+        )
+    return following
 
 
 def _receipt(

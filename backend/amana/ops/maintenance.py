@@ -6,6 +6,7 @@ from amana.directory import service as directory
 from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
 from amana.intake.writers import Writers
+from amana.routing import service as routing
 
 
 def maintain(services: Services) -> dict[str, int]:
@@ -13,9 +14,28 @@ def maintain(services: Services) -> dict[str, int]:
     # First what keeps the service going, then what cannot be taken back.
     with services.database.transaction() as session:
         refreshed = directory.refresh(session, services.secrets.online, services.clock())
+    with services.database.transaction() as session:
+        unclaimed = routing.end_unclaimed(session, services.today())
     received = receive_what_is_whole(services, Writers(services.database))
     return {
         "directory_metadata_signed": refreshed,
         "whole_testimonies_received": received,
+        "unclaimed_cases_taken_back": unclaimed,
+        "cases_routed": _route_all(services),
         "abandoned_uploads_deleted": expire(services),
     }
+
+
+def _route_all(services: Services) -> int:
+    """Offer what waits to readers, a batch in a transaction, until nothing is left or somebody else does it."""
+    total = 0
+    while True:
+        with services.database.transaction() as session:
+            try:
+                now = directory.current(session, services.caches)
+            except directory.NoDirectory:
+                return total
+            done = routing.route_received(session, now, services.today())
+        total += done
+        if done == 0:
+            return total

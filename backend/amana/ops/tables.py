@@ -4,7 +4,9 @@
 import amana.access.models
 import amana.custody.models
 import amana.directory.models
-import amana.intake.models  # noqa: F401
+import amana.intake.models
+import amana.review.models
+import amana.routing.models  # noqa: F401
 from amana.storage.database import Base
 
 metadata = Base.metadata

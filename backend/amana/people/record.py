@@ -18,6 +18,7 @@ from amana.errors import NotFound
 from amana.intake.models import Grant, State, Testimony
 from amana.protocol.directory import Directory
 from amana.review.service import cursor_at, parse_cursor
+from amana.routing.models import Assignment
 
 PAGE = 100
 NEWEST = 1000
@@ -181,39 +182,26 @@ class Returned:
 
     case: str
     desk: str
-    opened_by: str
-    opened_on: date
+    claimed_by: str
+    claimed_on: date
 
 
 def returned(session: Session, actor: Actor, directory: Directory) -> list[Returned]:
-    """Return the cases in review at a lead's desks whose last opener is suspended, or reads there no more."""
+    """Return the cases under review at a lead's desks whose reader is suspended, or reads there no more."""
     require(actor, Permission.SEE_RETURNED_CASES)
     led = [desk.id for desk in directory.desks if actor.id in desk.leads]
-    last = (
-        sa.select(SignedAction.case, sa.func.max(SignedAction.accepted_at).label("at"))
-        .where(SignedAction.action == "open")
-        .group_by(SignedAction.case)
-        .subquery()
-    )
     query = (
-        sa.select(Testimony.case, Testimony.desk, SignedAction.actor, SignedAction.accepted_at)
-        .join(last, last.c.case == Testimony.case)
-        .join(
-            SignedAction,
-            sa.and_(
-                SignedAction.case == last.c.case,
-                SignedAction.accepted_at == last.c.at,
-                SignedAction.action == "open",
-            ),
-        )
-        .where(Testimony.state == State.IN_REVIEW, Testimony.desk.in_(led))
+        sa.select(Testimony.case, Testimony.desk, Assignment.reader, Assignment.claimed_on)
+        .join(Assignment, Assignment.case == Testimony.case)
+        .where(Assignment.ended_on.is_(None), Assignment.claimed_on.is_not(None))
+        .where(Testimony.state.in_((State.IN_REVIEW, State.WAITING)), Testimony.desk.in_(led))
         .order_by(Testimony.desk, Testimony.case)
     )
     gone = _Gone(session, directory)
     return [
-        Returned(row.case, row.desk, row.actor, row.accepted_at.date())
+        Returned(row.case, row.desk, row.reader, row.claimed_on)
         for row in session.execute(query)
-        if gone.from_desk(row.actor, row.desk)
+        if gone.from_desk(row.reader, row.desk)
     ]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Response, request
 
-from amana.access.doors import actor, directory_now, staff_must_sign_in
-from amana.access.routes import DPOP_HEADER
+from amana.access.doors import actor, directory_now
+from amana.access.staff import StaffBlueprint
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE, Problem
@@ -20,21 +20,9 @@ from amana.people.service import Moment
 
 ENROLMENT_LIMIT_BYTES = 32 * 1024
 
-people = Blueprint("people", __name__, description="Who may enter, and who did what.")
-people.before_request(staff_must_sign_in)
+people = StaffBlueprint("people", __name__, description="Who may enter, and who did what.")
 enrolling = Blueprint("enrolling", __name__, description="The invited bring their keys.")
 enrolling.before_request(nobody_needs_to_sign_in)
-
-
-def problems(*statuses: int) -> Any:
-    """Document the problems that a view answers with, and that it needs a token."""
-
-    def decorate(view: Any) -> Any:
-        for status in reversed((401, 403, *statuses)):
-            view = people.alt_response(status, schema=Problem, content_type=MEDIA_TYPE)(view)
-        return people.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])(view)
-
-    return decorate
 
 
 def _moment() -> Moment:
@@ -51,7 +39,7 @@ def _split(fields: dict[str, Any], person: str | None = None) -> tuple[Any, dict
 @people.post("/v1/invitations")
 @people.arguments(schemas.InvitationIn)
 @people.response(201, schemas.InvitationMadeOut)
-@problems(409, 422)
+@people.problems(403, 409, 422)
 def invite(fields: dict[str, Any]) -> dict[str, Any]:
     """Invite somebody, once, for a role."""
     action, body = _split(fields)
@@ -62,7 +50,7 @@ def invite(fields: dict[str, Any]) -> dict[str, Any]:
 
 @people.get("/v1/invitations")
 @people.response(200, schemas.InvitationsOut)
-@problems()
+@people.problems(403)
 def invitations() -> dict[str, Any]:
     """List the invitations."""
     with services().database.reading() as session:
@@ -91,7 +79,7 @@ def enrol(fields: dict[str, Any]) -> dict[str, str]:
 
 @people.get("/v1/enrolments")
 @people.response(200, schemas.WaitingListOut)
-@problems()
+@people.problems(403)
 def waiting() -> dict[str, Any]:
     """List who waits for the officers, with what they signed and what vetting recorded."""
     given = services()
@@ -135,7 +123,7 @@ def _vetting(person: Any) -> dict[str, Any] | None:
 
 @people.get("/v1/people")
 @people.response(200, schemas.PeopleOut)
-@problems()
+@people.problems(403)
 def everybody() -> dict[str, Any]:
     """List everybody, and how they stand."""
     given = services()
@@ -146,7 +134,7 @@ def everybody() -> dict[str, Any]:
 @people.post("/v1/people/<person>/vetting")
 @people.arguments(schemas.VettingIn)
 @people.response(204)
-@problems(404, 409, 422)
+@people.problems(403, 404, 409, 422)
 def vet(fields: dict[str, Any], person: str) -> Response:
     """Record what vetting found."""
     action, body = _split(fields, person)
@@ -158,7 +146,7 @@ def vet(fields: dict[str, Any], person: str) -> Response:
 @people.post("/v1/people/<person>/suspension")
 @people.arguments(schemas.ReasonIn)
 @people.response(201)
-@problems(404, 409, 422)
+@people.problems(403, 404, 409, 422)
 def suspend(fields: dict[str, Any], person: str) -> Response:
     """Put somebody out at once."""
     action, body = _split(fields, person)
@@ -170,7 +158,7 @@ def suspend(fields: dict[str, Any], person: str) -> Response:
 @people.post("/v1/people/<person>/reinstatement")
 @people.arguments(schemas.ReasonIn)
 @people.response(200, schemas.ReinstatedOut)
-@problems(404, 409, 422)
+@people.problems(403, 404, 409, 422)
 def reinstate(fields: dict[str, Any], person: str) -> dict[str, Any]:
     """Agree that a suspension ends; two administrators must."""
     action, body = _split(fields, person)
@@ -182,7 +170,7 @@ def reinstate(fields: dict[str, Any], person: str) -> dict[str, Any]:
 @people.post("/v1/people/<person>/confirmation")
 @people.arguments(schemas.ConfirmationIn)
 @people.response(204)
-@problems(404, 409, 422)
+@people.problems(403, 404, 409, 422)
 def confirm(fields: dict[str, Any], person: str) -> Response:
     """Review a person's access: it goes on."""
     action, _ = _split(fields, person)
@@ -193,7 +181,7 @@ def confirm(fields: dict[str, Any], person: str) -> Response:
 
 @people.get("/v1/access-reviews")
 @people.response(200, schemas.DueOut)
-@problems()
+@people.problems(403)
 def access_reviews() -> dict[str, Any]:
     """List whose access ends soon, or has ended, unless somebody confirms it."""
     given = services()
@@ -203,7 +191,7 @@ def access_reviews() -> dict[str, Any]:
 
 @people.get("/v1/desks")
 @people.response(200, schemas.DesksOut)
-@problems()
+@people.problems(403)
 def desks() -> dict[str, Any]:
     """List the desks and how much lies there."""
     with services().database.reading() as session:
@@ -213,7 +201,7 @@ def desks() -> dict[str, Any]:
 @people.get("/v1/record")
 @people.arguments(schemas.RecordIn, location="query", unknown="raise")
 @people.response(200, schemas.RecordOut)
-@problems(404, 422)
+@people.problems(403, 404, 422)
 def records(fields: dict[str, str]) -> dict[str, Any]:
     """Tell who could open what until the end of a day, and who did."""
     given, person = services(), fields.get("person")
@@ -229,7 +217,7 @@ def records(fields: dict[str, str]) -> dict[str, Any]:
 @people.post("/v1/conflicts")
 @people.arguments(schemas.ConflictsIn)
 @people.response(204)
-@problems(409, 422)
+@people.problems(403, 409, 422)
 def declare_conflicts(fields: dict[str, Any]) -> Response:
     """Name places or people whose cases must not reach you."""
     action, body = _split(fields)
@@ -241,7 +229,7 @@ def declare_conflicts(fields: dict[str, Any]) -> Response:
 @people.post("/v1/key-replacements")
 @people.arguments(schemas.KeyReplacementIn)
 @people.response(204)
-@problems(409, 422)
+@people.problems(403, 409, 422)
 def replace_key(fields: dict[str, Any]) -> Response:
     """Ask the officers to list your new intake key."""
     action, body = _split(fields)
@@ -252,7 +240,7 @@ def replace_key(fields: dict[str, Any]) -> Response:
 
 @people.get("/v1/returned-cases")
 @people.response(200, schemas.ReturnedOut)
-@problems()
+@people.problems(403)
 def returned_cases() -> dict[str, Any]:
     """List the cases of your desks whose reader is no more."""
     with services().database.reading() as session:

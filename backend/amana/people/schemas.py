@@ -3,6 +3,7 @@
 
 import marshmallow as ma
 
+from amana.access.schemas import ActionIn
 from amana.protocol import policy
 from amana.protocol.encoding import parse_day
 from amana.protocol.enrolment import MAX_DESKS, ROLES
@@ -42,16 +43,7 @@ def _codes(limit: int) -> "ma.fields.List[str]":
     )
 
 
-class _In(ma.Schema):
-    class Meta:
-        unknown = ma.RAISE
-
-    action = ma.fields.Dict(
-        required=True, metadata={"description": "The signed action (docs/protocol.md §9)."}
-    )
-
-
-class InvitationIn(_In):
+class InvitationIn(ActionIn):
     """Whom to invite."""
 
     role = ma.fields.String(required=True, validate=ma.validate.OneOf(ROLES))
@@ -137,7 +129,7 @@ class WaitingListOut(ma.Schema):
     enrolments = ma.fields.List(ma.fields.Nested(WaitingOut))
 
 
-class _AboutPersonIn(_In):
+class _AboutPersonIn(ActionIn):
     person = ma.fields.String(
         required=True,
         validate=ma.validate.Length(equal=32),
@@ -301,13 +293,13 @@ class RecordOut(ma.Schema):
     next = ma.fields.String(allow_none=True)
 
 
-class ConflictsIn(_In):
+class ConflictsIn(ActionIn):
     """Places or people, by code."""
 
     conflicts = _codes(200)
 
 
-class KeyReplacementIn(_In):
+class KeyReplacementIn(ActionIn):
     """A new intake key, with its owner's signature."""
 
     intake_key = _text(ma.validate.Length(max=2200))
@@ -318,8 +310,8 @@ class KeyReplacementIn(_In):
 class _ReturnedOut(ma.Schema):
     case = ma.fields.String()
     desk = ma.fields.String()
-    opened_by = ma.fields.String()
-    opened_on = ma.fields.Date()
+    claimed_by = ma.fields.String()
+    claimed_on = ma.fields.Date()
 
 
 class ReturnedOut(ma.Schema):

@@ -16,6 +16,7 @@ ACTIONS = [
     "re-wrap",
     "grant",
     "claim",
+    "release",
     "recuse",
     "hand-over",
     "decide",

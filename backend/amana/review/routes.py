@@ -7,46 +7,45 @@ from typing import Any
 
 from flask import Response, request
 
-from amana.access.doors import actor, directory_now, staff_must_sign_in
-from amana.access.routes import DPOP_HEADER
-from amana.api.blueprints import Blueprint
-from amana.api.problems import MEDIA_TYPE, Problem
+from amana.access.doors import actor, directory_now
+from amana.access.schemas import ActionIn
+from amana.access.staff import StaffBlueprint
 from amana.api.services import services
 from amana.protocol.encoding import b64, sha256_hex, unb64
 from amana.review import service
 from amana.review.ranges import RangeNotSatisfiable, parse_range
 from amana.review.schemas import (
     CaseOut,
+    CountsOut,
+    DecisionIn,
+    DecisionOut,
+    DeskIn,
     GrantsOut,
     HeldKeysOut,
-    OpeningIn,
+    NoteIn,
+    NoteMadeOut,
+    NotesIn,
+    NotesOut,
     OpeningOut,
     QueueIn,
     QueueOut,
     RewrapIn,
 )
+from amana.routing import service as routing
+from amana.routing.routes import act
 
-cases = Blueprint("cases", __name__, description="Cases, openings, and sealed bytes under them.")
-cases.before_request(staff_must_sign_in)
-
-
-def problems(*statuses: int) -> Any:
-    """Document the problems that a view answers with, and that it needs a token."""
-
-    def decorate(view: Any) -> Any:
-        for status in reversed((401, *statuses)):
-            view = cases.alt_response(status, schema=Problem, content_type=MEDIA_TYPE)(view)
-        return cases.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])(view)
-
-    return decorate
+cases = StaffBlueprint(
+    "cases", __name__, description="Cases, openings, and sealed bytes under them."
+)
 
 
 @cases.get("/v1/cases")
 @cases.arguments(QueueIn, location="query", unknown="raise")
 @cases.response(200, QueueOut)
-@problems(403)
+@cases.problems(403)
 def queue(fields: dict[str, Any]) -> dict[str, Any]:
-    """List the cases that were sealed to you, newest first."""
+    """List the cases that were sealed to you: urgent ones, then the newest, first."""
+    _route_what_waits()
     with services().database.reading() as session:
         page, following = service.queue(
             session,
@@ -59,14 +58,35 @@ def queue(fields: dict[str, Any]) -> dict[str, Any]:
     return {"cases": page, "next": following}
 
 
+def _route_what_waits() -> None:
+    """Let routing look at what arrived at the actor's desks; it is pulled here, so that intake knows nothing of it."""
+    given, desks = services(), actor().desks
+    with given.database.reading() as session:
+        if not (desks and routing.something_to_route(session, desks)):
+            return
+    with given.database.transaction() as session:
+        routing.route_received(session, directory_now(), given.today(), desks=desks)
+
+
+@cases.get("/v1/case-counts")
+@cases.arguments(DeskIn, location="query", unknown="raise")
+@cases.response(200, CountsOut)
+@cases.problems(403)
+def counts(fields: dict[str, str]) -> dict[str, Any]:
+    """Count your cases in each state, up to a thousand each."""
+    with services().database.reading() as session:
+        return {"counts": service.counts(session, actor(), fields.get("desk"))}
+
+
 @cases.get("/v1/cases/<case>")
 @cases.response(200, CaseOut)
-@problems(404)
+@cases.problems(404)
 def describe(case: str) -> dict[str, Any]:
     """Tell what may be known of a case without opening it."""
     with services().database.reading() as session:
-        testimony = service.case_of(session, actor(), case)
+        testimony = routing.case_of(session, actor(), case)
         uploads = service.objects_of(session, case)
+        assignments = routing.active(session, case)
     inline = testimony.account
     return {
         "case": testimony.case,
@@ -74,6 +94,7 @@ def describe(case: str) -> dict[str, Any]:
         "state": testimony.state,
         "received_on": testimony.received_on,
         "policy": b64(testimony.policy),
+        "assignments": assignments,
         "receipt": json.loads(testimony.receipt or "{}"),
         "objects": [
             *(
@@ -87,9 +108,9 @@ def describe(case: str) -> dict[str, Any]:
 
 
 @cases.post("/v1/cases/<case>/openings")
-@cases.arguments(OpeningIn)
+@cases.arguments(ActionIn)
 @cases.response(201, OpeningOut)
-@problems(403, 404, 409, 422)
+@cases.problems(403, 404, 409, 422)
 def open_case(fields: dict[str, Any], case: str) -> dict[str, Any]:
     """Open a case with a signed action; this is recorded."""
     given = services()
@@ -102,7 +123,7 @@ def open_case(fields: dict[str, Any], case: str) -> dict[str, Any]:
 
 @cases.get("/v1/cases/<case>/grants")
 @cases.response(200, GrantsOut)
-@problems(403, 404)
+@cases.problems(403, 404)
 def grants(case: str) -> dict[str, Any]:
     """Give your own grant of an opened case."""
     given = services()
@@ -113,9 +134,9 @@ def grants(case: str) -> dict[str, Any]:
 
 
 @cases.post("/v1/cases/<case>/re-wrappings")
-@cases.arguments(OpeningIn)
+@cases.arguments(ActionIn)
 @cases.response(204)
-@problems(403, 404, 409, 422)
+@cases.problems(403, 404, 409, 422)
 def announce_rewrap(fields: dict[str, Any], case: str) -> Response:
     """Say with a signed action that you seal your own grant anew; nothing else of the case is served."""
     given = services()
@@ -127,7 +148,7 @@ def announce_rewrap(fields: dict[str, Any], case: str) -> Response:
 
 @cases.get("/v1/intake-keys")
 @cases.response(200, HeldKeysOut)
-@problems(403)
+@cases.problems(403)
 def held_keys() -> dict[str, Any]:
     """Count what is sealed to each of your keys, also what is still arriving and what lies at other desks."""
     with services().database.reading() as session:
@@ -137,7 +158,7 @@ def held_keys() -> dict[str, Any]:
 @cases.post("/v1/cases/<case>/grants")
 @cases.arguments(RewrapIn)
 @cases.response(204)
-@problems(403, 404, 409, 422)
+@cases.problems(403, 404, 409, 422)
 def rewrap(fields: dict[str, Any], case: str) -> Response:
     """Replace your own grant of an opened case by one to your next key."""
     given, name, grant = services(), fields["intake_key"], unb64(fields["grant"])
@@ -149,7 +170,7 @@ def rewrap(fields: dict[str, Any], case: str) -> Response:
 
 @cases.get("/v1/cases/<case>/manifest")
 @cases.response(200, content_type="application/octet-stream")
-@problems(403, 404)
+@cases.problems(403, 404)
 def manifest(case: str) -> Response:
     """Give the sealed manifest of an opened case."""
     given = services()
@@ -161,7 +182,7 @@ def manifest(case: str) -> Response:
 @cases.get("/v1/cases/<case>/objects/<int:n>")
 @cases.response(200, content_type="application/octet-stream")
 @cases.alt_response(206, description="The range that was asked for.")
-@problems(403, 404, 416)
+@cases.problems(403, 404, 416)
 def sealed_object(case: str, n: int) -> Response:
     """Give a sealed object of an opened case, or a range of it; whoever takes it checks its hash."""
     given = services()
@@ -189,3 +210,41 @@ def sealed_object(case: str, n: int) -> Response:
     if wanted:
         response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
     return response
+
+
+@cases.post("/v1/cases/<case>/notes")
+@cases.arguments(NoteIn)
+@cases.response(201, NoteMadeOut)
+@cases.problems(403, 404, 409, 422)
+def add_note(fields: dict[str, Any], case: str) -> Any:
+    """Add a sealed note to a case that you have."""
+    sealed, audience = unb64(fields["sealed"]), fields["audience"]
+    with services().database.transaction() as session:
+        return service.add_note(
+            session, actor(), case, act(fields), audience=audience, sealed=sealed
+        )
+
+
+@cases.get("/v1/cases/<case>/notes")
+@cases.arguments(NotesIn, location="query", unknown="raise")
+@cases.response(200, NotesOut)
+@cases.problems(403, 404, 422)
+def notes(fields: dict[str, int], case: str) -> dict[str, Any]:
+    """Give the next notes of an opened case, those for its readers and your own."""
+    given = services()
+    with given.database.reading() as session:
+        return {"notes": service.notes(session, actor(), case, given.clock(), fields["after"])}
+
+
+@cases.post("/v1/cases/<case>/decisions")
+@cases.arguments(DecisionIn)
+@cases.response(201, DecisionOut)
+@cases.problems(403, 404, 409, 422)
+def decide(fields: dict[str, Any], case: str) -> dict[str, str]:
+    """Decide a case, with a sealed reason."""
+    reason, decision = unb64(fields["reason"]), fields["decision"]
+    with services().database.transaction() as session:
+        state = service.decide(
+            session, actor(), case, act(fields), decision=decision, reason=reason
+        )
+    return {"state": state}

@@ -3,21 +3,41 @@
 
 import marshmallow as ma
 
+from amana.access.schemas import ActionIn
 from amana.intake.models import State
+from amana.intake.workflow import DECISIONS
+from amana.protocol.encoding import b64
+from amana.routing.schemas import AssignmentOut
+
+_SEALED = {"description": "Base64 of a sealed note, 5755 or 34427 bytes."}
+_SEALED_LIMIT = ma.validate.Length(max=46_000)
 
 
-class QueueIn(ma.Schema):
-    """Which cases, and from where on."""
+class DeskIn(ma.Schema):
+    """At which desk; at all of one's own when none is named."""
 
     class Meta:
         unknown = ma.RAISE
 
     desk = ma.fields.String(validate=ma.validate.Length(max=32))
+
+
+class QueueIn(DeskIn):
+    """Which cases, and from where on."""
+
     state = ma.fields.String(
-        validate=ma.validate.OneOf([State.RECEIVED.value, State.IN_REVIEW.value])
+        validate=ma.validate.OneOf([one.value for one in State if one is not State.ARRIVING])
     )
     cursor = ma.fields.String(validate=ma.validate.Length(max=128))
     limit = ma.fields.Integer(load_default=50, validate=ma.validate.Range(1, 100))
+
+
+class CountsOut(ma.Schema):
+    """How many cases are in each state; 1000 means a thousand or more."""
+
+    counts = ma.fields.Dict(
+        keys=ma.fields.String(), values=ma.fields.Integer(), metadata={"example": {"received": 3}}
+    )
 
 
 class ListedOut(ma.Schema):
@@ -32,6 +52,9 @@ class ListedOut(ma.Schema):
     objects = ma.fields.Integer(metadata={"description": "Account included.", "example": 4})
     size = ma.fields.Integer(metadata={"description": "Sealed bytes, padded."})
     intake_key = ma.fields.String(metadata={"description": "Your key to which it is sealed."})
+    assigned = ma.fields.String(
+        metadata={"description": "`mine`, `offered` to you, `another`'s, or `nobody`'s."}
+    )
 
 
 class QueueOut(ma.Schema):
@@ -57,17 +80,9 @@ class CaseOut(ma.Schema):
     state = ma.fields.String()
     received_on = ma.fields.Date()
     policy = ma.fields.String(metadata={"description": "Base64 of the signed policy as it came."})
+    assignments = ma.fields.List(ma.fields.Nested(AssignmentOut))
     receipt = ma.fields.Dict()
     objects = ma.fields.List(ma.fields.Nested(ObjectOut))
-
-
-class OpeningIn(ma.Schema):
-    """A signed action `open` (docs/protocol.md §12.3)."""
-
-    class Meta:
-        unknown = ma.RAISE
-
-    action = ma.fields.Dict(required=True)
 
 
 class OpeningOut(ma.Schema):
@@ -106,16 +121,63 @@ class HeldKeysOut(ma.Schema):
     intake_keys = ma.fields.List(ma.fields.Nested(HeldKeyOut))
 
 
-class RewrapIn(ma.Schema):
+class RewrapIn(ActionIn):
     """A grant that its reader sealed to their own next key, with the action `grant`."""
 
-    class Meta:
-        unknown = ma.RAISE
-
-    action = ma.fields.Dict(required=True)
     intake_key = ma.fields.String(required=True, validate=ma.validate.Length(equal=32))
     grant = ma.fields.String(
         required=True,
         validate=ma.validate.Length(max=2600),
         metadata={"description": "Base64 of 1915 bytes."},
     )
+
+
+class NoteIn(ActionIn):
+    """A sealed note (docs/protocol.md §13), with the action `note`."""
+
+    audience = ma.fields.String(required=True, validate=ma.validate.OneOf(["desk", "author"]))
+    sealed = ma.fields.String(required=True, validate=_SEALED_LIMIT, metadata=_SEALED)
+
+
+class NoteMadeOut(ma.Schema):
+    """Which number a note got."""
+
+    n = ma.fields.Integer()
+
+
+class NotesIn(ma.Schema):
+    """From which note on."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    after = ma.fields.Integer(load_default=0, validate=ma.validate.Range(0, 10_000))
+
+
+class NoteOut(ma.Schema):
+    """A note as the server has it."""
+
+    n = ma.fields.Integer()
+    author = ma.fields.String()
+    audience = ma.fields.String()
+    made_on = ma.fields.Date()
+    sealed = ma.fields.Function(lambda one: b64(one.sealed), metadata=_SEALED)
+
+
+class NotesOut(ma.Schema):
+    """The next notes of a case; none are left when the list is empty."""
+
+    notes = ma.fields.List(ma.fields.Nested(NoteOut))
+
+
+class DecisionIn(ActionIn):
+    """A decision with the note that gives its reason."""
+
+    decision = ma.fields.String(required=True, validate=ma.validate.OneOf(sorted(DECISIONS)))
+    reason = ma.fields.String(required=True, validate=_SEALED_LIMIT, metadata=_SEALED)
+
+
+class DecisionOut(ma.Schema):
+    """The state that follows."""
+
+    state = ma.fields.String(metadata={"example": "accepted"})

@@ -3,9 +3,11 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -16,17 +18,24 @@ from amana.access.roles import Actor, Permission
 from amana.access.service import intake_key_of, require
 from amana.errors import Conflict, NotAllowed, NotFound, Refusal, Unprocessable
 from amana.intake.models import Grant, State, Testimony, UploadedObject
+from amana.intake.service import move
+from amana.intake.workflow import OPEN
 from amana.protocol.action import Action
 from amana.protocol.case import GRANT_SIZE
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import b64, check_id, parse_day, sha256_hex
+from amana.protocol.encoding import b64, check_id, parse_day, random_id, sha256_hex
 from amana.protocol.errors import NotSealed, ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
 from amana.protocol.sealing import Kind, check_sealed
-from amana.review.workflow import after
+from amana.review.models import Note
+from amana.routing.models import Assignment
+from amana.routing.service import FIRST, Act, NotAssigned, assigned_to, case_of, grant_of
 
 OPENING_HOURS = 12
 PAGE_LIMIT = 100
+COUNT_LIMIT = 1000
+MAX_NOTES = 2000
+NOTES_PAGE = 50
 
 
 class OpeningNeeded(NotAllowed):
@@ -45,9 +54,14 @@ class RangeRefused(Refusal):
     title = "The range begins behind the end of the object."
 
 
+class ReasonMissing(Unprocessable):
+    slug = "reason-missing"
+    title = "A decision needs its reason, sealed like a note."
+
+
 @dataclass(frozen=True)
 class Listed:
-    """A case as the queue shows it: the clear policy, sizes and days."""
+    """A case as the queue shows it: the clear policy, sizes, days, and whose it is."""
 
     case: str
     desk: str
@@ -58,6 +72,17 @@ class Listed:
     objects: int
     size: int
     intake_key: str
+    assigned: str
+    """`mine`, `offered` to me, `another`'s, or `nobody`'s."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a page of the queue ended."""
+
+    rank: int
+    received_on: date
+    case: str
 
 
 def queue(
@@ -69,89 +94,158 @@ def queue(
     cursor: str | None,
     limit: int,
 ) -> tuple[list[Listed], str | None]:
-    """Return a page of the cases that were sealed to this reader, newest first, and where the next begins."""
+    """Return a page of the cases that were sealed to this reader, and where the next begins.
+
+    Urgent ones come first, then what paid most, then the newest; without a state, those that are not decided.
+    """
     require(actor, Permission.LIST_CASES)
+    desks = _desks(actor, desk)
+    states = OPEN if state is None else (State(state),)
+    after = None if cursor is None else parse_place(cursor)
+    if not desks:
+        return [], None
+    wanted = min(limit, PAGE_LIMIT)
+    rows = session.execute(page_query(actor.id, desks, states, after, wanted + 1)).all()
+    page = [_listed(row, actor.id) for row in rows[:wanted]]
+    if len(rows) <= wanted:
+        return page, None
+    last = rows[wanted - 1]
+    return page, place_cursor(Place(last.rank, last.received_on, last.case))
+
+
+def _desks(actor: Actor, desk: str | None) -> list[str]:
     if desk is not None and desk not in actor.desks:
         raise NotAllowed("You do not stand in for this desk.")
-    query = (
+    return sorted(actor.desks) if desk is None else [desk]
+
+
+def page_query(
+    reader: str, desks: Sequence[str], states: Sequence[State], after: Place | None, count: int
+) -> sa.Select[Any]:
+    """Return the query of a page: one stretch of the index for each desk and state, merged.
+
+    So a page costs the same however many cases there are (docs/performance.md shows the plan).
+    """
+    key = (Grant.rank, Grant.received_on, Grant.case)
+    down = [one.desc() for one in key]
+    stretches = []
+    for desk in desks:
+        for state in states:
+            stretch = (
+                sa.select(Grant.case, Grant.rank, Grant.received_on, Grant.intake_key, Grant.desk)
+                .where(Grant.reader == reader, Grant.desk == desk, Grant.state == state)
+                .where(Grant.received_on.is_not(None))
+                .order_by(*down)
+                .limit(count)
+            )
+            if after is not None:
+                last = sa.tuple_(after.rank, after.received_on, after.case)
+                stretch = stretch.where(sa.tuple_(*key) < last)
+            stretches.append(sa.select(stretch.subquery()))
+    found = sa.union_all(*stretches).subquery()
+    whose = sa.select(Assignment.reader, Assignment.claimed_on, Assignment.case).where(
+        Assignment.ended_on.is_(None)
+    )
+    mine = whose.where(Assignment.reader == reader).subquery()
+    first = whose.where(Assignment.part == FIRST).subquery()
+    return (
         sa.select(
-            Grant.case,
-            Grant.intake_key,
-            Grant.desk,
+            found,
             Testimony.state,
             Testimony.language,
             Testimony.flags,
-            Grant.received_on,
             Testimony.object_count,
             Testimony.size,
+            mine.c.reader.label("mine"),
+            mine.c.claimed_on.label("mine_on"),
+            first.c.reader.label("first"),
+            first.c.claimed_on.label("first_on"),
         )
-        .join(Testimony, Testimony.case == Grant.case)
-        .where(Grant.reader == actor.id, Grant.received_on.is_not(None))
-        .where(Grant.desk.in_([desk] if desk is not None else sorted(actor.desks)))
-        .order_by(Grant.received_on.desc(), Grant.case.desc())
-        .limit(min(limit, PAGE_LIMIT) + 1)
+        .join(Testimony, Testimony.case == found.c.case)
+        .outerjoin(mine, mine.c.case == found.c.case)
+        .outerjoin(first, first.c.case == found.c.case)
+        .order_by(found.c.rank.desc(), found.c.received_on.desc(), found.c.case.desc())
+        .limit(count)
     )
-    if state is not None:
-        query = query.where(Testimony.state == state)
-    if cursor is not None:
-        day, case = parse_cursor(cursor)
-        query = query.where(
-            sa.or_(Grant.received_on < day, sa.and_(Grant.received_on == day, Grant.case < case))
+
+
+def _listed(row: Any, reader: str) -> Listed:
+    if row.mine == reader:
+        assigned = "offered" if row.mine_on is None else "mine"
+    else:
+        assigned = "nobody" if row.first_on is None else "another"
+    return Listed(
+        case=row.case,
+        desk=row.desk,
+        state=row.state,
+        language=row.language,
+        flags=tuple(filter(None, row.flags.split(","))),
+        received_on=row.received_on,
+        objects=row.object_count,
+        size=row.size,
+        intake_key=row.intake_key,
+        assigned=assigned,
+    )
+
+
+def counts(session: Session, actor: Actor, desk: str | None) -> dict[str, int]:
+    """Count a reader's cases in each state, up to a thousand each: counting them all would cost more than anybody needs."""
+    require(actor, Permission.LIST_CASES)
+    desks = _desks(actor, desk)
+    found = {}
+    for state in State:
+        some = (
+            sa.select(Grant.case)
+            .where(Grant.reader == actor.id, Grant.desk.in_(desks), Grant.state == state)
+            .where(Grant.received_on.is_not(None))
+            .limit(COUNT_LIMIT)
         )
-    rows = [
-        Listed(
-            case=row.case,
-            desk=row.desk,
-            state=row.state,
-            language=row.language,
-            flags=tuple(filter(None, row.flags.split(","))),
-            received_on=row.received_on,
-            objects=row.object_count,
-            size=row.size,
-            intake_key=row.intake_key,
-        )
-        for row in session.execute(query)
-    ]
-    page = rows[: min(limit, PAGE_LIMIT)]
-    return page, cursor_at(page[-1].received_on, page[-1].case) if len(rows) > len(page) else None
+        number = session.scalar(sa.select(sa.func.count()).select_from(some.subquery())) or 0
+        if number:
+            found[state.value] = number
+    return found
+
+
+def place_cursor(place: Place) -> str:
+    """Return the cursor after a row of the queue."""
+    return _cursor(f"{place.rank}.{place.received_on.isoformat()}.{place.case}")
+
+
+def parse_place(cursor: str) -> Place:
+    """Return where the page before ended."""
+    try:
+        rank, day, case = _cursor_text(cursor).split(".")
+        if not re.fullmatch("[0-9]{1,5}", rank):
+            raise CursorInvalid
+        return Place(int(rank), parse_day(day), check_id(case))
+    except (ProtocolError, ValueError):
+        raise CursorInvalid from None
 
 
 def cursor_at(day: date, case: str) -> str:
     """Return the cursor after a row of a list that is ordered by day and case."""
-    text = f"{day.isoformat()}.{case}"
-    return base64.urlsafe_b64encode(text.encode("ascii")).decode("ascii").rstrip("=")
+    return _cursor(f"{day.isoformat()}.{case}")
 
 
 def parse_cursor(cursor: str) -> tuple[date, str]:
     """Return day and case of the last row of the page before."""
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        day, _, case = (
-            base64.urlsafe_b64decode(padded.encode("ascii")).decode("ascii").partition(".")
-        )
+        day, _, case = _cursor_text(cursor).partition(".")
         return parse_day(day), check_id(case)
-    except (ProtocolError, binascii.Error, UnicodeError, ValueError):
+    except (ProtocolError, ValueError):
         raise CursorInvalid from None
 
 
-def case_of(session: Session, actor: Actor, case: str, *, lock: bool = False) -> Testimony:
-    """Return a received case of the actor's desks that was sealed to them; every other one does not exist for them."""
-    require(actor, Permission.LIST_CASES)
-    testimony = session.get(Testimony, case, with_for_update=lock or None) if _is_id(case) else None
-    if testimony is None or testimony.received_on is None or testimony.desk not in actor.desks:
-        raise NotFound
-    if grant_of(session, actor, case) is None:
-        raise NotFound
-    return testimony
+def _cursor(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode("ascii")).decode("ascii").rstrip("=")
 
 
-def _is_id(case: str) -> bool:
-    """Tell whether this can be a case at all; PostgreSQL takes no NUL in a text, not even to look for it."""
+def _cursor_text(cursor: str) -> str:
     try:
-        check_id(case)
-    except ProtocolError:
-        return False
-    return True
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return base64.urlsafe_b64decode(padded.encode("ascii")).decode("ascii")
+    except (binascii.Error, UnicodeError):
+        raise CursorInvalid from None
 
 
 def objects_of(session: Session, case: str) -> Sequence[UploadedObject]:
@@ -168,23 +262,22 @@ def open_case(
     directory: Directory,
     now: datetime,
 ) -> tuple[Action, datetime]:
-    """Accept a signed opening and return it, and until when it works; the reading counts, so it is recorded."""
+    """Accept a signed opening by whoever has the case, and return it, and until when it works; it is recorded."""
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case, lock=True)
-    state = after(testimony.state, "open")
-    if state is None:
-        raise Conflict("A case in this state is not opened.", slug="state-forbids")
+    assigned_to(session, actor, testimony)
+    move(session, testimony, "open")
     action = accept(
         session, document, actor=actor, directory=directory, kind="open", case=case, now=now
     )
-    testimony.state = State(state)
     return action, now + timedelta(hours=OPENING_HOURS)
 
 
 def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimony:
-    """Return a case that the actor opened within the last twelve hours."""
+    """Return a case that the actor has, and opened within the last twelve hours."""
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case)
+    assigned_to(session, actor, testimony)
     _check_signed(session, actor, case, now, ("open",))
     return testimony
 
@@ -194,7 +287,7 @@ def opened_grant(session: Session, actor: Actor, case: str, now: datetime) -> Gr
     require(actor, Permission.OPEN_CASE)
     case_of(session, actor, case)
     _check_signed(session, actor, case, now, ("open", "re-wrap"))
-    grant = grant_of(session, actor, case)
+    grant = grant_of(session, actor.id, case)
     if grant is None:
         raise NotFound
     return grant
@@ -214,15 +307,10 @@ def _check_signed(
         raise OpeningNeeded
 
 
-def grant_of(session: Session, actor: Actor, case: str) -> Grant | None:
-    """Return the actor's own grant."""
-    return session.get(Grant, (case, actor.id))
-
-
 def announce_rewrap(
     session: Session, actor: Actor, case: str, document: object, directory: Directory, now: datetime
 ) -> None:
-    """Let a reader fetch their own grant, and nothing else of the case, to seal it to their next key."""
+    """Let a reader fetch their own grant, and nothing else of the case, to seal it to their next key or to a colleague."""
     require(actor, Permission.REWRAP_GRANT)
     case_of(session, actor, case)
     accept(session, document, actor=actor, directory=directory, kind="re-wrap", case=case, now=now)
@@ -312,3 +400,69 @@ def stored_object(session: Session, testimony: Testimony, n: int) -> Stored:
     if upload is None:
         raise NotFound
     return Stored(upload.size, upload.sealed_sha256, None, f"{testimony.case}/{n}")
+
+
+# What reviewers write
+
+
+def add_note(
+    session: Session, actor: Actor, case: str, act: Act, *, audience: str, sealed: bytes
+) -> Note:
+    """Keep a sealed note of whoever has the case; the server sees author, day and size."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = case_of(session, actor, case, lock=True)
+    assigned_to(session, actor, testimony)
+    act.accept(session, actor, "note", case, {"audience": audience, "sealed": b64(sealed)})
+    return _keep_note(session, actor, case, act, audience, sealed)
+
+
+def _keep_note(
+    session: Session, actor: Actor, case: str, act: Act, audience: str, sealed: bytes
+) -> Note:
+    check_sealed(Kind.NOTE, sealed, len(sealed))
+    # The case is locked, so nobody else counts now.
+    last = session.scalar(sa.select(sa.func.max(Note.n)).where(Note.case == case)) or 0
+    if last >= MAX_NOTES:
+        raise Conflict("This case has too many notes.", slug="notes-limit")
+    note = Note(
+        id=random_id(),
+        case=case,
+        n=last + 1,
+        author=actor.id,
+        audience=audience,
+        made_on=act.today,
+        sealed=sealed,
+    )
+    session.add(note)
+    return note
+
+
+def notes(session: Session, actor: Actor, case: str, now: datetime, after: int) -> list[Note]:
+    """Return the next notes of an opened case that are for all its readers, or the actor's own."""
+    opened(session, actor, case, now)
+    query = (
+        sa.select(Note)
+        .where(Note.case == case, Note.n > after)
+        .where(sa.or_(Note.audience == "desk", Note.author == actor.id))
+        .order_by(Note.n)
+        .limit(NOTES_PAGE)
+    )
+    return list(session.scalars(query))
+
+
+def decide(
+    session: Session, actor: Actor, case: str, act: Act, *, decision: str, reason: bytes | None
+) -> str:
+    """Decide a case, with a sealed reason, by the first reader; returns the state that follows."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = case_of(session, actor, case, lock=True)
+    mine = assigned_to(session, actor, testimony)
+    if mine.part != FIRST:
+        raise NotAssigned("A second reader advises; the first one decides.")
+    if not reason:
+        raise ReasonMissing
+    following = move(session, testimony, decision)
+    body = {"decision": decision, "reason": b64(reason)}
+    act.accept(session, actor, "decide", case, body)
+    _keep_note(session, actor, case, act, "desk", reason)
+    return following

@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     UNTRAINED = "untrained"
     CONFLICT = "conflict"
     RECUSED = "recused"
-    TRIED = "did-not-claim"
+    TRIED = "let-go"
     OFF_DUTY = "off-duty"
     FULL = "full-today"
 
@@ -89,7 +89,7 @@ class CaseFacts:
     paid: int = 0
     recused: frozenset[str] = frozenset()
     tried: frozenset[str] = frozenset()
-    """Who was offered it and did not claim it in time."""
+    """Who was offered it and did not claim it in time, or had it and gave it back."""
 
     @property
     def is_urgent(self) -> bool:

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A reader at work on a case: hand it over, recuse, write notes and labels, decide. Everything is signed and sealed here."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from amana.client.errors import NotVerified, Refused, Usage
+from amana.client.reviewer import NoGrant, Reviewer, case_argument, own_grant, verifying
+from amana.protocol.case import intake_key_id, open_grant, seal_grant
+from amana.protocol.directory import Directory
+from amana.protocol.encoding import b64, check_id, parse_day, unb64
+from amana.protocol.errors import ProtocolError
+from amana.protocol.note import check_labels, open_note, own_notes, seal_note
+from amana.protocol.sealing import Identity
+
+MAX_PAGES: Final = 100
+
+
+@dataclass(frozen=True)
+class ReadNote:
+    """A note as it was read; `verified` means that the person whom the directory lists as its author signed it."""
+
+    n: int
+    author: str
+    audience: str
+    kind: str
+    made_on: str
+    content: dict[str, Any]
+    verified: bool
+
+
+class Caseworker(Reviewer):
+    """A reader who works on cases that they have."""
+
+    def release(self, case: str) -> None:
+        """Give a case back; raises Refused."""
+        case_argument(case)
+        self.act("release", f"/v1/cases/{case}/claims/release", case=case, body={})
+
+    def recuse(self, case: str, reason: str) -> None:
+        """Say that one must not have a case, or that one's grant does not open it; raises Refused."""
+        case_argument(case)
+        self.act("recuse", f"/v1/cases/{case}/recusals", case=case, body={"reason": reason})
+
+    def hand_over(self, case: str, to: str, *, second: bool) -> None:
+        """Seal the case key to a colleague and offer them the case; raises Refused and Usage.
+
+        A lead who cannot open the case passes it on to somebody who has a grant already.
+        """
+        case_argument(case)
+        directory = self._directory().directory
+        recipient = directory.intake_key(_person(to))
+        if recipient is None:
+            raise Usage("The directory lists no key of this person.", slug="key-not-listed")
+        try:
+            grant = b64(seal_grant(self._case_key(case, directory, "re-wrap"), recipient))
+        except (NoGrant, Refused, ProtocolError):
+            grant = None
+        body = {
+            "to": to,
+            "second": second,
+            "intake_key": None if grant is None else intake_key_id(recipient),
+            "grant": grant,
+        }
+        path = f"/v1/cases/{case}/hand-overs"
+        self._desk.act("hand-over", path, directory=directory.version, case=case, body=body)
+
+    def write(
+        self, case: str, kind: str, content: dict[str, Any], *, audience: str = "desk"
+    ) -> int:
+        """Sign and seal a note, a coding or a link, and add it to a case; returns its number."""
+        case_argument(case)
+        if kind == "coding":
+            check_labels(content["labels"])
+        directory = self._directory().directory
+        sealed = self._sealed(case, directory, kind, content, audience)
+        answer = self._desk.act(
+            "note",
+            f"/v1/cases/{case}/notes",
+            directory=directory.version,
+            case=case,
+            body={"audience": audience, "sealed": b64(sealed)},
+        ).document()
+        if type(answer.get("n")) is not int:
+            raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+        return int(answer["n"])
+
+    def decide(self, case: str, decision: str, reason: str, of: str | None) -> None:
+        """Decide a case; the reason is signed and sealed like a note. Raises Refused."""
+        case_argument(case)
+        if (decision == "duplicate") != (of is not None):
+            raise Usage("A duplicate is one of another case; name it, and only then.")
+        directory = self._directory().directory
+        content = {"decision": decision, "text": reason, "of": of}
+        sealed = self._sealed(case, directory, "decision", content, "desk")
+        body = {"decision": decision, "reason": b64(sealed)}
+        path = f"/v1/cases/{case}/decisions"
+        self._desk.act("decide", path, directory=directory.version, case=case, body=body)
+
+    def notes(self, case: str) -> list[ReadNote]:
+        """Return the notes of a case that this reader may read, in their order; raises NotVerified."""
+        case_argument(case)
+        directory = self._directory().directory
+        key = self._case_key(case, directory, "open")
+        found: list[ReadNote] = []
+        for _ in range(MAX_PAGES):
+            after = found[-1].n if found else 0
+            page = self._desk.get(f"/v1/cases/{case}/notes?after={after}", limit=4 * 2**20)
+            with verifying("a note"):
+                listed = page.document()["notes"]
+                read = [self._read(one, case, key, directory) for one in listed]
+                if sorted({one.n for one in read}) != [one.n for one in read]:
+                    raise KeyError
+            if not read:
+                return found
+            if read[0].n <= after:
+                break
+            found += read
+        raise NotVerified("The server's notes do not end.", slug="bad-answer")
+
+    def routing_tasks(self) -> list[dict[str, Any]]:
+        """Return a lead's cases that found nobody, and why."""
+        found = self._desk.get("/v1/routing-tasks").document()
+        try:
+            return [
+                {
+                    "case": check_id(one["case"]),
+                    "desk": str(one["desk"]),
+                    "reason": str(one["reason"]),
+                    "made_on": parse_day(one["made_on"]).isoformat(),
+                    "verdicts": {
+                        check_id(person): str(verdict)
+                        for person, verdict in one["explanation"]["verdicts"].items()
+                    },
+                }
+                for one in found["tasks"]
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise NotVerified("The list is not in its form.", slug="bad-answer") from None
+
+    def _sealed(
+        self, case: str, directory: Directory, kind: str, content: dict[str, Any], audience: str
+    ) -> bytes:
+        if audience == "author":
+            recipient = own_notes(self.keys.signing).recipient
+        else:
+            recipient = self._case_key(case, directory, "open").recipient
+        return seal_note(
+            self.keys.signing,
+            recipient,
+            deployment=directory.deployment,
+            case=case,
+            author=self.keys.id,
+            audience=audience,
+            kind=kind,
+            content=content,
+            made_on=self._desk.clock().date().isoformat(),
+        )
+
+    def _case_key(self, case: str, directory: Directory, kind: str) -> Identity:
+        """Fetch one's own grant and open it; without a recent opening one is signed, and recorded, as `kind`."""
+        path = {"open": "openings", "re-wrap": "re-wrappings"}[kind]
+        try:
+            with verifying("the grant"):
+                name, sealed = own_grant(self._desk, case)
+        except Refused as refused:
+            if refused.slug != "opening-needed":
+                raise
+            version = directory.version
+            self._desk.act(kind, f"/v1/cases/{case}/{path}", directory=version, case=case)
+            with verifying("the grant"):
+                name, sealed = own_grant(self._desk, case)
+        identity = self.keys.identity_for(name)
+        if identity is None:
+            raise NoGrant(
+                "This case was sealed to another key of yours.", slug="grant-for-other-key"
+            )
+        with verifying("the grant"):
+            return open_grant(sealed, identity, case)
+
+    def _read(
+        self, listed: dict[str, Any], case: str, key: Identity, directory: Directory
+    ) -> ReadNote:
+        author, audience = check_id(listed["author"]), listed["audience"]
+        identity = own_notes(self.keys.signing) if audience == "author" else key
+        note = open_note(unb64(listed["sealed"]), identity)
+        if type(listed["n"]) is not int:
+            raise KeyError
+        person = directory.person(note.author)
+        signing_key = "" if person is None else person.signing_key
+        # What the server says of a note counts for nothing where the note says otherwise.
+        fits = (note.case, note.author, note.audience) == (case, author, audience)
+        fits = fits and note.deployment == directory.deployment and person is not None
+        return ReadNote(
+            n=listed["n"],
+            author=note.author,
+            audience=note.audience,
+            kind=note.kind,
+            made_on=note.made_on,
+            content=note.content,
+            verified=fits and note.verify(signing_key),
+        )
+
+
+def _person(person: str) -> str:
+    try:
+        return check_id(person)
+    except ProtocolError:
+        raise Usage("A person is called by 32 letters and digits.", slug="bad-id") from None

@@ -1,0 +1,692 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""A case finds its reader, is claimed, released, handed over or recused from. Never commits, never imports Flask."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from amana.access.actions import accept
+from amana.access.models import Person, Suspension
+from amana.access.roles import Actor, Permission
+from amana.access.service import intake_key_of, require
+from amana.access.standing import Facts, Standing, standing
+from amana.errors import Conflict, NotAllowed, NotFound, Unprocessable
+from amana.intake.models import Grant, State, Testimony
+from amana.intake.service import move, rank_of
+from amana.intake.workflow import DECIDED, OPEN
+from amana.protocol.case import GRANT_SIZE
+from amana.protocol.directory import Directory
+from amana.protocol.encoding import b64, check_id, random_id
+from amana.protocol.errors import NotSealed, ProtocolError
+from amana.protocol.sealing import Kind, check_sealed
+from amana.routing.models import Assignment, Recusal, RoutingRules, RoutingTask
+from amana.routing.rules import (
+    CaseFacts,
+    Choice,
+    NobodyBecause,
+    ReaderFacts,
+    Rules,
+    Verdict,
+    choose,
+    may_take,
+    route,
+)
+
+ROUTING = "routing"
+FIRST, SECOND = "first", "second"
+BATCH = 200
+_LOCK_KEY = 0x726F757465  # "route": two processes that count loads at once would both choose the same reader.
+LET_GO = ("unclaimed", "released")
+RECUSAL_REASONS = ("conflict", "grant-failed", "other")
+
+
+class ClaimedAlready(Conflict):
+    slug = "claimed-already"
+    title = "Somebody else has this case."
+
+
+class NotAssigned(NotAllowed):
+    slug = "not-assigned"
+    title = "This case is not yours to work on; claim it first."
+
+
+class MayNotTake(Unprocessable):
+    slug = "may-not-take"
+    title = "This person must not have this case."
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a signed action was made under."""
+
+    document: object
+    directory: Directory
+    now: datetime
+
+    @property
+    def today(self) -> date:
+        return self.now.date()
+
+    def accept(
+        self,
+        session: Session,
+        actor: Actor,
+        kind: str,
+        case: str,
+        body: dict[str, Any] | None = None,
+    ) -> None:
+        """Verify and record the action; raises as amana.access.actions.accept does."""
+        accept(
+            session,
+            self.document,
+            actor=actor,
+            directory=self.directory,
+            kind=kind,
+            case=case,
+            body=body,
+            now=self.now,
+        )
+
+
+# Looking at one case
+
+
+def case_of(session: Session, actor: Actor, case: str, *, lock: bool = False) -> Testimony:
+    """Return a received case of the actor's desks that was sealed to them; every other one does not exist for them."""
+    require(actor, Permission.LIST_CASES)
+    testimony = session.get(Testimony, case, with_for_update=lock or None) if _is_id(case) else None
+    if testimony is None or testimony.received_on is None or testimony.desk not in actor.desks:
+        raise NotFound
+    if grant_of(session, actor.id, case) is None:
+        raise NotFound
+    return testimony
+
+
+def _is_id(case: str) -> bool:
+    """Tell whether this can be a case at all; PostgreSQL takes no NUL in a text, not even to look for it."""
+    try:
+        check_id(case)
+    except ProtocolError:
+        return False
+    return True
+
+
+def grant_of(session: Session, reader: str, case: str) -> Grant | None:
+    """Return a reader's own grant."""
+    return session.get(Grant, (case, reader))
+
+
+def active(session: Session, case: str) -> Sequence[Assignment]:
+    """Return the assignments of a case that have not ended, the first reader's first."""
+    query = sa.select(Assignment).where(Assignment.case == case, Assignment.ended_on.is_(None))
+    return session.scalars(query.order_by(Assignment.part)).all()
+
+
+def assigned_to(session: Session, actor: Actor, testimony: Testimony) -> Assignment:
+    """Return the assignment under which the actor works on a case; whoever did the work may read what they decided.
+
+    Refuses everybody else, also those who hold a grant.
+    """
+    query = (
+        sa.select(Assignment)
+        .where(Assignment.case == testimony.case, Assignment.reader == actor.id)
+        .where(Assignment.claimed_on.is_not(None), Assignment.ended_on.is_(None))
+    )
+    found = session.scalar(query)
+    if found is None or testimony.state == State.WITHDRAWN:
+        raise NotAssigned
+    return found
+
+
+# What an administrator sets
+
+
+def rules_now(session: Session) -> tuple[int, Rules]:
+    """Return the rules in force and their version; version 0 are the defaults."""
+    newest = session.scalar(sa.select(RoutingRules).order_by(RoutingRules.version.desc()).limit(1))
+    if newest is None:
+        return 0, Rules()
+    return newest.version, rules_of(json.loads(newest.document))
+
+
+def rules_seen(session: Session, actor: Actor) -> tuple[int, Rules]:
+    """Return the rules in force to whoever may see them."""
+    require(actor, Permission.SEE_RULES)
+    return rules_now(session)
+
+
+def rules_of(document: Mapping[str, Any]) -> Rules:
+    """Read a document of rules whose form was checked."""
+    duty = {reader: tuple(days) for reader, days in document["duty"].items()}
+    return Rules(**{**document, "duty": duty})
+
+
+def rules_document(rules: Rules) -> dict[str, Any]:
+    """Return rules as they are shown and signed."""
+    return {**vars(rules), "duty": {reader: list(days) for reader, days in rules.duty.items()}}
+
+
+def set_rules(
+    session: Session, actor: Actor, act: Act, document: dict[str, Any], version: int
+) -> int:
+    """Put new rules in force; `version` is the one that they replace, so that no two undo each other."""
+    require(actor, Permission.SET_RULES)
+    current, _ = rules_now(session)
+    if version != current:
+        raise Conflict("Somebody else set the rules meanwhile.", slug="rules-outdated")
+    accept(
+        session,
+        act.document,
+        actor=actor,
+        directory=act.directory,
+        kind="rule",
+        body={"rules": document, "replaces": version},
+        now=act.now,
+    )
+    row = RoutingRules(
+        version=version + 1, document=json.dumps(document), set_by=actor.id, set_on=act.today
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        raise Conflict("Somebody else set the rules meanwhile.", slug="rules-outdated") from None
+    # Who was found by nobody may be found now.
+    _retry_tasks(session, None)
+    return version + 1
+
+
+def try_rules(
+    session: Session,
+    actor: Actor,
+    directory: Directory,
+    today: date,
+    *,
+    desk: str,
+    language: str,
+    flags: Collection[str],
+) -> Choice:
+    """Tell whom a testimony with this policy would reach today if all who may were given a grant, and why."""
+    require(actor, Permission.SEE_RULES)
+    if desk not in {one.id for one in directory.desks}:
+        raise Unprocessable("There is no such desk.", slug="desk-unknown")
+    everybody = reader_facts(session, directory, today)
+    here = [everybody[one.id] for one in directory.readers_of(desk)]
+    case = CaseFacts(
+        case="none",
+        desk=desk,
+        language=language,
+        flags=frozenset(flags),
+        received_on=today,
+        granted=frozenset(one.id for one in here),
+    )
+    return choose(case, here, rules_now(session)[1], today)
+
+
+# Routing
+
+
+def reader_facts(session: Session, directory: Directory, today: date) -> dict[str, ReaderFacts]:
+    """Return every listed reader as routing sees them."""
+    people = {row.id: row for row in session.scalars(sa.select(Person))}
+    suspended = set(
+        session.scalars(sa.select(Suspension.person).where(Suspension.lifted_at.is_(None)))
+    )
+    unended = Assignment.ended_on.is_(None)
+    load = _counted(
+        session,
+        sa.select(Assignment.reader, sa.func.count())
+        .join(Testimony, Testimony.case == Assignment.case)
+        .where(unended, Testimony.state.in_(OPEN)),
+    )
+    offered = _counted(
+        session,
+        sa.select(Assignment.reader, sa.func.count()).where(
+            Assignment.offered_on == today, Assignment.by == ROUTING
+        ),
+    )
+    listed = {one.id: one for desk in directory.desks for one in directory.readers_of(desk.id)}
+    found = {}
+    for reader in listed.values():
+        row = people.get(reader.id)
+        person = directory.person(reader.id)
+        found[reader.id] = ReaderFacts(
+            id=reader.id,
+            desks=person.desks if person else frozenset(),
+            takes=reader.takes,
+            # Somebody who never signed in has no row, and nothing to be judged by.
+            works=row is None or _works(row, reader.id in suspended, today),
+            languages=_codes(row.languages if row else ""),
+            specialities=_codes(row.specialities if row else ""),
+            conflicts=_codes(row.conflicts if row else ""),
+            load=load.get(reader.id, 0),
+            today=offered.get(reader.id, 0),
+        )
+    return found
+
+
+def _counted(session: Session, query: sa.Select[Any, Any]) -> dict[str, int]:
+    return {row[0]: row[1] for row in session.execute(query.group_by(Assignment.reader))}
+
+
+def _works(row: Person, suspended: bool, today: date) -> bool:
+    facts = Facts(
+        suspended=suspended,
+        confirmed_on=row.confirmed_on,
+        seen_on=row.last_active_on or row.first_seen_on,
+        valid_until=row.valid_until,
+    )
+    return standing(facts, today) is Standing.ACTIVE
+
+
+def _codes(text: str) -> frozenset[str]:
+    return frozenset(one for one in text.split(",") if one)
+
+
+def case_facts(session: Session, cases: Iterable[Testimony]) -> list[CaseFacts]:
+    """Return cases as routing sees them, in the order given."""
+    rows = list(cases)
+    ids = [one.case for one in rows]
+    granted = _by_case(session, sa.select(Grant.case, Grant.reader).where(Grant.case.in_(ids)))
+    recused = _by_case(
+        session, sa.select(Recusal.case, Recusal.reader).where(Recusal.case.in_(ids))
+    )
+    tried = _by_case(
+        session,
+        sa.select(Assignment.case, Assignment.reader).where(
+            Assignment.case.in_(ids), Assignment.ended_because.in_(LET_GO)
+        ),
+    )
+    return [
+        CaseFacts(
+            case=one.case,
+            desk=one.desk,
+            language=one.language,
+            flags=_codes(one.flags),
+            received_on=one.received_on or one.announced_on,
+            granted=frozenset(granted.get(one.case, ())),
+            paid=one.paid,
+            recused=frozenset(recused.get(one.case, ())),
+            tried=frozenset(tried.get(one.case, ())),
+        )
+        for one in rows
+    ]
+
+
+def _by_case(session: Session, query: sa.Select[Any, Any]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for case, reader in session.execute(query):
+        found.setdefault(case, set()).add(reader)
+    return found
+
+
+def something_to_route(session: Session, desks: Collection[str]) -> bool:
+    """Tell, without a lock, whether anything at these desks waits to be routed."""
+    waiting = sa.select(Testimony.case).where(
+        Testimony.state == State.RECEIVED, ~Testimony.routed, Testimony.desk.in_(sorted(desks))
+    )
+    return session.scalar(sa.select(waiting.exists())) is True
+
+
+def route_received(
+    session: Session,
+    directory: Directory,
+    today: date,
+    *,
+    desks: Collection[str] | None = None,
+    limit: int = BATCH,
+) -> int:
+    """Offer what arrived, came back or was not claimed to readers; returns how many cases were looked at.
+
+    Pulled by whoever works at a desk and by `maintain`; a crash in between loses nothing. One process does
+    it at a time, and another one that comes meanwhile has nothing to do.
+    """
+    waiting = sa.select(Testimony).where(Testimony.state == State.RECEIVED, ~Testimony.routed)
+    if desks is not None:
+        waiting = waiting.where(Testimony.desk.in_(sorted(desks)))
+    if session.scalar(sa.select(waiting.exists())) is not True or not _alone(session):
+        return 0
+    rows = session.scalars(waiting.limit(limit)).all()
+    version, rules = rules_now(session)
+    facts = {one.case: one for one in case_facts(session, rows)}
+    by_case = {one.case: one for one in rows}
+    readers = reader_facts(session, directory, today)
+    for choice in route(facts.values(), readers.values(), rules, today):
+        _apply(session, by_case[choice.case], facts[choice.case], choice, version, today)
+    session.flush()
+    return len(rows)
+
+
+def _alone(session: Session) -> bool:
+    """Tell whether no other process routes now; on SQLite there is one writer anyway."""
+    if session.get_bind().dialect.name != "postgresql":
+        return True
+    lock = sa.text("SELECT pg_try_advisory_xact_lock(:key)")
+    return session.scalar(lock, {"key": _LOCK_KEY}) is True
+
+
+def _apply(
+    session: Session,
+    testimony: Testimony,
+    case: CaseFacts,
+    choice: Choice,
+    version: int,
+    today: date,
+) -> None:
+    testimony.routed = True
+    explanation = explained(choice.verdicts, version)
+    if choice.reader is None:
+        session.merge(
+            RoutingTask(
+                case=case.case,
+                desk=case.desk,
+                reason=choice.nobody_because or NobodyBecause.NOBODY_MAY,
+                made_on=today,
+                explanation=explanation,
+            )
+        )
+        return
+    _end_task(session, case.case)
+    session.add(
+        Assignment(
+            id=random_id(),
+            case=case.case,
+            reader=choice.reader,
+            part=FIRST,
+            by=ROUTING,
+            urgent=case.is_urgent,
+            offered_on=today,
+            explanation=explanation,
+        )
+    )
+
+
+def explained(verdicts: Mapping[str, Verdict], version: int) -> str:
+    """Return the stored explanation of an assignment."""
+    return json.dumps({"rules": version, "verdicts": dict(sorted(verdicts.items()))})
+
+
+def _end_task(session: Session, case: str) -> None:
+    session.execute(sa.delete(RoutingTask).where(RoutingTask.case == case))
+
+
+def _retry_tasks(session: Session, reasons: Collection[str] | None) -> None:
+    """Let routing look again at cases that found nobody."""
+    tasks = sa.select(RoutingTask.case)
+    if reasons is not None:
+        tasks = tasks.where(RoutingTask.reason.in_(sorted(reasons)))
+    session.execute(
+        sa.update(Testimony)
+        .where(Testimony.case.in_(tasks), Testimony.state == State.RECEIVED)
+        .values(routed=False)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def end_unclaimed(session: Session, today: date) -> int:
+    """Take back what nobody claimed in time, and let what found everybody full be looked at again; returns how many.
+
+    Whoever did not claim is not offered the case again; when all were asked, the lead is told.
+    """
+    _, rules = rules_now(session)
+    late = sa.select(Assignment).where(
+        Assignment.ended_on.is_(None),
+        Assignment.claimed_on.is_(None),
+        sa.or_(
+            Assignment.offered_on <= rules.unclaimed_since(today, urgent=False),
+            sa.and_(
+                Assignment.urgent,
+                Assignment.offered_on <= rules.unclaimed_since(today, urgent=True),
+            ),
+        ),
+    )
+    rows = session.scalars(late).all()
+    for one in rows:
+        _end(one, "unclaimed", today)
+    _let_route(session, [one.case for one in rows if one.part == FIRST])
+    # A new day has new places.
+    yesterdays = sa.select(RoutingTask.case).where(
+        RoutingTask.made_on < today, RoutingTask.reason == NobodyBecause.NOBODY_TODAY
+    )
+    session.execute(
+        sa.update(Testimony)
+        .where(Testimony.case.in_(yesterdays), Testimony.state == State.RECEIVED)
+        .values(routed=False)
+        .execution_options(synchronize_session=False)
+    )
+    return len(rows)
+
+
+def _end(assignment: Assignment, because: str, today: date) -> None:
+    assignment.ended_on, assignment.ended_because = today, because
+
+
+def _let_route(session: Session, cases: Collection[str]) -> None:
+    if cases:
+        session.flush()
+        session.execute(
+            sa.update(Testimony)
+            .where(Testimony.case.in_(list(cases)))
+            .values(routed=False)
+            .execution_options(synchronize_session=False)
+        )
+
+
+# Working on it
+
+
+def claim(session: Session, actor: Actor, case: str, act: Act) -> None:
+    """Take a case that was offered to the actor, or that nobody has claimed yet; of two at once one wins.
+
+    A lead may take what its reader cannot go on with.
+    """
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = case_of(session, actor, case, lock=True)
+    there = active(session, case)
+    mine = next((one for one in there if one.reader == actor.id), None)
+    if mine is not None and mine.claimed_on is not None:
+        raise Conflict("You have this case already.", slug="claimed-already")
+    first = next((one for one in there if one.part == FIRST), None)
+    if mine is None and first is not None and first.claimed_on is not None:
+        if not _leads(actor, testimony, act) or not _is_gone(session, first, testimony, act):
+            raise ClaimedAlready
+        _step_back(session, testimony, first, "reader-gone", act.today, "release")
+        there = active(session, case)
+    if mine is None or mine.part == FIRST:
+        _check_may_take(session, actor.id, testimony, act)
+        move(session, testimony, "claim")
+    act.accept(session, actor, "claim", case)
+    if mine is None:
+        for one in there:
+            if one.part == FIRST:
+                _end(one, "claimed-by-other", act.today)
+        session.flush()
+        mine = _assignment(testimony, actor.id, FIRST, actor.id, act.today)
+        session.add(mine)
+    mine.claimed_on = act.today
+    testimony.routed = True
+    _end_task(session, case)
+
+
+def _assignment(testimony: Testimony, reader: str, part: str, by: str, today: date) -> Assignment:
+    return Assignment(
+        id=random_id(),
+        case=testimony.case,
+        reader=reader,
+        part=part,
+        by=by,
+        urgent="urgent" in testimony.flags.split(","),
+        offered_on=today,
+        explanation=json.dumps({"by": by}),
+    )
+
+
+def _check_may_take(session: Session, reader: str, testimony: Testimony, act: Act) -> None:
+    """Refuse somebody who must not have a case, with routing's own reason."""
+    facts = reader_facts(session, act.directory, act.today).get(reader)
+    [case] = case_facts(session, [testimony])
+    verdict = Verdict.NOT_AT_DESK if facts is None else may_take(case, facts)
+    if verdict is not None:
+        raise MayNotTake(slug=verdict.value)
+
+
+def release(session: Session, actor: Actor, case: str, act: Act) -> None:
+    """Give a case back; routing finds somebody else. A second reader only steps back."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = case_of(session, actor, case, lock=True)
+    mine = assigned_to(session, actor, testimony)
+    act.accept(session, actor, "release", case)
+    _step_back(session, testimony, mine, "released", act.today, "release")
+
+
+def recuse(session: Session, actor: Actor, case: str, reason: str, act: Act) -> None:
+    """Note that the actor must not have a case, or that their grant does not open it; nobody asks further."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = case_of(session, actor, case, lock=True)
+    act.accept(session, actor, "recuse", case, {"reason": reason})
+    session.merge(Recusal(case=case, reader=actor.id, reason=reason, made_on=act.today))
+    session.flush()
+    for one in active(session, case):
+        if one.reader == actor.id:
+            _step_back(session, testimony, one, "recused", act.today, "release")
+
+
+def _step_back(
+    session: Session,
+    testimony: Testimony,
+    assignment: Assignment,
+    because: str,
+    today: date,
+    action: str,
+) -> None:
+    was_claimed = assignment.claimed_on is not None
+    _end(assignment, because, today)
+    session.flush()
+    if assignment.part == FIRST and testimony.state not in DECIDED:
+        if was_claimed:
+            move(session, testimony, action)
+        testimony.routed = False
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """To whom a case goes, with the grant that the giver sealed to them where they have none."""
+
+    to: str
+    second: bool
+    intake_key: str | None
+    grant: bytes | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        grant = None if self.grant is None else b64(self.grant)
+        return {
+            "to": self.to,
+            "second": self.second,
+            "intake_key": self.intake_key,
+            "grant": grant,
+        }
+
+
+def hand_over(session: Session, actor: Actor, case: str, given: HandOver, act: Act) -> None:
+    """Offer a case to a colleague, or ask one to read it too; a lead may do so with what nobody works on."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = _case_to_hand_over(session, actor, case, act)
+    there = active(session, case)
+    first = next((one for one in there if one.part == FIRST), None)
+    _check_may_hand_over(session, actor, testimony, first, act)
+    if given.to == actor.id or any(one.reader == given.to for one in there):
+        raise Conflict("This person has the case already.", slug="claimed-already")
+    _check_may_take(session, given.to, testimony, act)
+    existing = grant_of(session, given.to, case)
+    if existing is None:
+        _check_grant(given, act.directory)
+    act.accept(session, actor, "hand-over", case, given.body)
+    if existing is None:
+        session.add(_granted(testimony, given))
+    part = SECOND if given.second else FIRST
+    for one in there:
+        if one.part == part:
+            _end(one, "handed-over", act.today)
+    session.flush()
+    session.add(_assignment(testimony, given.to, part, actor.id, act.today))
+    if not given.second:
+        move(session, testimony, "hand-over")
+    testimony.routed = True
+    _end_task(session, case)
+
+
+def _case_to_hand_over(session: Session, actor: Actor, case: str, act: Act) -> Testimony:
+    """Return a case of the actor's; a lead may pass on what was not sealed to them, without reading it."""
+    if _is_id(case):
+        testimony = session.get(Testimony, case, with_for_update=True)
+        arrived = testimony is not None and testimony.received_on is not None
+        if testimony is not None and arrived and _leads(actor, testimony, act):
+            return testimony
+    return case_of(session, actor, case, lock=True)
+
+
+def _check_may_hand_over(
+    session: Session, actor: Actor, testimony: Testimony, first: Assignment | None, act: Act
+) -> None:
+    if first is not None and first.reader == actor.id and first.claimed_on is not None:
+        return
+    if not _leads(actor, testimony, act):
+        raise NotAssigned
+    if first is None or first.claimed_on is None:
+        return
+    if not _is_gone(session, first, testimony, act):
+        raise ClaimedAlready
+
+
+def _leads(actor: Actor, testimony: Testimony, act: Act) -> bool:
+    leads = {one.id: one.leads for one in act.directory.desks}
+    return actor.id in leads.get(testimony.desk, ())
+
+
+def _is_gone(session: Session, assignment: Assignment, testimony: Testimony, act: Act) -> bool:
+    """Tell whether a reader cannot go on: suspended, lapsed, or no longer at the desk."""
+    facts = reader_facts(session, act.directory, act.today).get(assignment.reader)
+    return facts is None or not facts.works or testimony.desk not in facts.desks
+
+
+def _check_grant(given: HandOver, directory: Directory) -> None:
+    if given.grant is None or given.intake_key is None:
+        raise Unprocessable("This person has no grant of the case; seal one.", slug="grant-needed")
+    if given.intake_key != intake_key_of(directory, given.to):
+        raise Unprocessable(
+            "The grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"
+        )
+    if len(given.grant) != GRANT_SIZE:
+        raise NotSealed("grants-size", f"A grant has {GRANT_SIZE} bytes.")
+    check_sealed(Kind.GRANT, given.grant, len(given.grant))
+
+
+def _granted(testimony: Testimony, given: HandOver) -> Grant:
+    return Grant(
+        case=testimony.case,
+        reader=given.to,
+        intake_key=given.intake_key,
+        sealed=given.grant,
+        desk=testimony.desk,
+        received_on=testimony.received_on,
+        state=testimony.state,
+        rank=rank_of(testimony.flags.split(","), testimony.paid),
+    )
+
+
+# For leads
+
+
+def tasks(session: Session, actor: Actor, directory: Directory) -> list[RoutingTask]:
+    """Return the cases of a lead's desks that found nobody, with the reason and nothing of their content."""
+    require(actor, Permission.SEE_ROUTING_TASKS)
+    led = [desk.id for desk in directory.desks if actor.id in desk.leads]
+    query = sa.select(RoutingTask).where(RoutingTask.desk.in_(led))
+    return list(session.scalars(query.order_by(RoutingTask.made_on, RoutingTask.case)))

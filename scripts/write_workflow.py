@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Draw the states of a case into docs/workflow.md, from the table in the code."""
+
+from pathlib import Path
+
+from amana.intake.workflow import diagram
+
+PAGE = Path(__file__).parents[1] / "docs" / "workflow.md"
+INTRODUCTION = """\
+# How a case moves
+
+Drawn from `amana.intake.workflow` by `make openapi`; a test compares the two. What is not in the drawing does not
+happen: the server answers `state-forbids`. A decision is the first reader's alone and has a sealed reason.
+
+No command leads to `ask`, `resume`, `reopen`, `withdraw`, `take-back` and `expire` yet: replies, consent and retention bring
+them.
+
+"""
+
+
+def text() -> str:
+    """Return the page."""
+    return f"{INTRODUCTION}```mermaid\n{diagram()}\n```\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(text(), encoding="utf-8")
