@@ -1,6 +1,7 @@
 """Fixtures that every folder of tests shares."""
 
 import tempfile
+
 # pytest imports it in the middle of garbage collection otherwise, where a second fault finds half of it.
 import tracemalloc  # noqa: F401
 from collections.abc import Iterator

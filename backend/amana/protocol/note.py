@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What a reviewer writes about a case (docs/protocol.md §13): signed, and sealed to its readers or to its author.
+"""What a reviewer writes about a case (docs/protocol.md §14): signed, and sealed to its readers or to its author.
 
 Labels and reasons stand here, apart from the witness's words, with their author and day.
 """

@@ -133,7 +133,7 @@ class RewrapIn(ActionIn):
 
 
 class NoteIn(ActionIn):
-    """A sealed note (docs/protocol.md §13), with the action `note`."""
+    """A sealed note (docs/protocol.md §14), with the action `note`."""
 
     audience = ma.fields.String(required=True, validate=ma.validate.OneOf(["desk", "author"]))
     sealed = ma.fields.String(required=True, validate=_SEALED_LIMIT, metadata=_SEALED)
