@@ -7,8 +7,10 @@ Run `python -m scripts.make_wordlists` to write them, `--check` to compare only.
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from statistics import median_high
 
@@ -50,19 +52,26 @@ ENGLISH_RANKS = 30_000
 OWN_RATIO = 10**0.8
 FLOOR = 1e-8
 
-# Without the letters whose spelling varies inside a word: hamza alone and on its seats, and the two ends ى and ه.
-ARABIC = re.compile("[أإابتثجحخدذرزسشصضطظعغفقكلمنهوي]{2,6}[بتثجحخدذرزسشصضطظعغفقكلمنويةا]")
 ARTICLE = "ال"
-CLITICS = ("و", "ف", "ب", "ل", "ك", "س")
-ARTICLE_FLOOR = 1e-7
+# Letters of Arabic without tatweel; what begins like the article could be read as a word with it.
+ARABIC = re.compile(f"(?!{ARTICLE})[ء-غف-ي]{{3,7}}")
+ARABIC_FLOOR = 1e-7
+ARTICLE_FLOOR = 1.4e-8
+ARTICLE_RATIO = 0.003
+# Endings of plurals and duals, and the ending that such a word has in another case.
+INFLECTED = {"ين": "ون", "ون": "ين", "تان": "تين"}
+INFLECTED_FLOOR = 1e-8
+PERSON_FLOOR = 3e-8
+# Endings of feminines, plurals and relations, in normal form: a list holds one word with the rest before them.
+ENDING = re.compile("(?<=...)(?:يات|ات|يه|ه|ي)$")
 
 
-def denied(language: str) -> tuple[frozenset[str], tuple[str, ...]]:
+def denied(language: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return the denied words and the denied beginnings (written with a star)."""
     lines = (DENIED / f"{language}-denied.txt").read_text("utf-8").splitlines()
     entries = [entry for line in lines if not line.startswith("#") for entry in line.split()]
     words = frozenset(entry for entry in entries if not entry.endswith("*"))
-    return words, tuple(entry[:-1] for entry in entries if entry.endswith("*"))
+    return words, frozenset(entry[:-1] for entry in entries if entry.endswith("*"))
 
 
 def english() -> Iterator[str]:
@@ -77,22 +86,44 @@ def english() -> Iterator[str]:
 
 
 def arabic() -> Iterator[str]:
-    """Yield common Arabic nouns without the article, the commonest first.
+    """Yield common Arabic nouns without the article and verbs with `ي`, the commonest first.
 
-    What also stands with the article is a noun or an adjective: that leaves out verbs, most names,
-    and words that begin with a clitic.
+    What also stands with the article is a noun or an adjective: that leaves out most names and forms
+    with a clitic. Of several spellings of a word the commonest is taken.
     """
     own = get_frequency_dict("ar")
-    found = []
+    spelled: dict[str, tuple[float, str]] = {}
     for word, bare in own.items():
-        with_article = own.get(ARTICLE + word, 0.0)
-        if not ARABIC.fullmatch(word) or word.startswith(ARTICLE) or with_article < ARTICLE_FLOOR:
-            continue
-        rest = word[1:]
-        if word.startswith(CLITICS) and own.get(ARTICLE + rest, 0.0) > with_article:
-            continue
-        found.append((-(bare + with_article), word))
-    yield from (word for _, word in sorted(found))
+        frequency = bare + own.get(ARTICLE + word, 0.0)
+        if frequency >= ARABIC_FLOOR and ARABIC.fullmatch(word):
+            form = normal_form(word)
+            spelled[form] = min((-frequency, word), spelled.get(form, (0.0, "")))
+    for form, (_, word) in sorted(spelled.items(), key=itemgetter(1)):
+        if len(form) >= 3 and (is_noun(word, own) or is_verb(word, own)):
+            yield word
+
+
+def is_noun(word: str, own: Mapping[str, float]) -> bool:
+    """Tell whether a word takes the article, and is neither a sound masculine plural nor a feminine dual."""
+    inflected = len(word) >= 5 and any(
+        word.endswith(ending)
+        and own.get(ARTICLE + word.removesuffix(ending) + other, 0.0) >= INFLECTED_FLOOR
+        for ending, other in INFLECTED.items()
+    )
+    least = max(ARTICLE_FLOOR, ARTICLE_RATIO * own[word])
+    return not inflected and own.get(ARTICLE + word, 0.0) >= least
+
+
+def is_verb(word: str, own: Mapping[str, float]) -> bool:
+    """Tell whether a word is a verb of the present that is as common of her and of them."""
+    stem = word[:-1] if word[-1] in "يىو" else word
+    return (
+        word.startswith("ي")
+        and len(word) >= 4
+        and own[word] >= ARABIC_FLOOR
+        and own.get("ت" + word[1:], 0.0) >= PERSON_FLOOR
+        and own.get(stem + "ون", 0.0) >= INFLECTED_FLOOR
+    )
 
 
 def near(form: str) -> tuple[set[str], set[str]]:
@@ -103,21 +134,26 @@ def near(form: str) -> tuple[set[str], set[str]]:
 
 
 def choose(candidates: Iterable[str], language: str) -> list[str]:
-    """Return the first candidates that are not denied and differ from each other by two edits or more."""
+    """Return the first candidates that are not denied, differ by two edits or more and by more than an ending."""
     words, beginnings = denied(language)
     chosen: list[str] = []
     forms: set[str] = set()
+    stems: set[str] = set()
     all_dropped: set[str] = set()
     all_blanked: set[str] = set()
     for word in candidates:
-        if word in words or word.startswith(beginnings):
+        if word in words or not beginnings.isdisjoint(accumulate(word)):
             continue
         form = normal_form(word)
+        stem = ENDING.sub("", form)
         dropped, blanked = near(form)
-        if form in forms | all_dropped or dropped & forms or blanked & all_blanked:
+        if stem in stems or form in forms or form in all_dropped:
+            continue
+        if dropped & forms or blanked & all_blanked:
             continue
         chosen.append(word)
         forms.add(form)
+        stems.add(stem)
         all_dropped |= dropped
         all_blanked |= blanked
         if len(chosen) == LIST_SIZE:
@@ -126,8 +162,6 @@ def choose(candidates: Iterable[str], language: str) -> list[str]:
 
 
 CANDIDATES = {"english": english, "arabic": arabic}
-# A list without denied words would not be harmless, so it is not made.
-MADE = [language for language in CANDIDATES if (DENIED / f"{language}-denied.txt").exists()]
 
 
 def text(language: str) -> str:
@@ -140,7 +174,7 @@ def text(language: str) -> str:
 def main(arguments: list[str]) -> int:
     write = partial(Path.write_text, encoding="utf-8")
     stale = 0
-    for language in MADE:
+    for language in CANDIDATES:
         path = LISTS / f"{language}.txt"
         made = text(language)
         if "--check" not in arguments:

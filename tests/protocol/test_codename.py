@@ -1,19 +1,26 @@
 """A codename survives being written down and read aloud; a slip is noticed; its keys come from the number alone."""
 
+import re
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amana.protocol.codename import LIST_SIZE, Codename, normal_form, thread_keys, word_list
+from amana.protocol.codename import LIST_SIZE, LISTS, Codename, normal_form, thread_keys, word_list
 from amana.protocol.errors import ProtocolError
 
 codenames = st.integers(0, 2**92 - 1).map(Codename)
 
 
-@given(codenames)
-def test_words_and_digits_give_the_same_codename_back(codename: Codename) -> None:
-    assert len(codename.words("en").split()) == 8
-    assert Codename.parse(codename.words("en")) == codename
+languages = pytest.mark.parametrize("language", LISTS)
+
+
+@languages
+@given(codename=codenames)
+def test_words_and_digits_give_the_same_codename_back(language: str, codename: Codename) -> None:
+    assert len(codename.words(language).split()) == 8
+    assert Codename.parse(codename.words(language)) == codename
     assert Codename.parse(codename.digits()) == codename
 
 
@@ -26,6 +33,33 @@ def test_usual_spellings_are_understood(codename: Codename) -> None:
     persian = digits.translate(str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹"))
     for text in (arabic, persian, digits.replace(" ", ""), digits.replace(" ", "-")):
         assert Codename.parse(text) == codename
+
+
+# What people and keyboards make of Arabic letters, and the marks that come between them.
+SPELLINGS = {"أ": "اٱإ", "إ": "اأ", "آ": "اأ", "ا": "أ", "ؤ": "و", "ئ": "ي", "ء": ["", "ٔ"]} | {
+    "ة": "هەہ",
+    "ه": "ھ",
+    "ى": "يیې",
+    "ي": "یى",
+    "ك": "کﻙ",
+    "و": "ﻭ",
+    "م": "ﻡ",
+}
+BETWEEN = ["", "ـ", "َ", "ُّ", "ِ", "ْ", "ٰ", "\u200d", "\u200e", "\u2067"]
+SEPARATORS = [" ", "\n", "، ", " - ", "\u200f ", "\u00a0", "\n٢. "]
+
+
+@given(codenames, st.data())
+def test_usual_spellings_of_arabic_are_understood(codename: Codename, data: st.DataObject) -> None:
+    def spelled(character: str) -> str:
+        if character == " ":
+            return data.draw(st.sampled_from(SEPARATORS))
+        letter = data.draw(st.sampled_from([character, *SPELLINGS.get(character, "")]))
+        return letter + data.draw(st.sampled_from(BETWEEN))
+
+    text = "".join(map(spelled, codename.words("ar")))
+    form = data.draw(st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]))
+    assert Codename.parse(unicodedata.normalize(form, text)) == codename
 
 
 @given(codenames, st.integers(0, 29), st.integers(1, 9))
@@ -46,8 +80,9 @@ def test_every_swap_of_neighbours_is_noticed(codename: Codename, place: int) -> 
         Codename.parse("".join(digits))
 
 
-def test_an_unknown_word_is_named_by_its_place_and_not_repeated() -> None:
-    words = Codename(5).words("en").split()
+@languages
+def test_an_unknown_word_is_named_by_its_place_and_not_repeated(language: str) -> None:
+    words = Codename(5).words(language).split()
     words[2] = "canaryword"
     with pytest.raises(ProtocolError) as refused:
         Codename.parse(" ".join(words))
@@ -84,18 +119,46 @@ def edits(word: str) -> set[str]:
     return holes | {word[:i] + "*" + word[i:] for i in range(len(word) + 1)} | {word}
 
 
-def test_the_word_list_keeps_its_words_apart() -> None:
-    words = word_list("en")
+@languages
+def test_the_word_list_keeps_its_words_apart(language: str) -> None:
+    words = word_list(language)
     assert len(words) == len(set(map(normal_form, words))) == LIST_SIZE
     assert list(words) == sorted(words)
-    assert all(word.isascii() and word.islower() and 3 <= len(word) <= 8 for word in words)
     seen: dict[str, str] = {}
     for word in words:
-        for form in edits(word):
+        for form in edits(normal_form(word)):
             assert seen.setdefault(form, word) == word, (word, seen[form])
 
 
-def test_the_script_makes_the_word_list_again() -> None:
-    from scripts.make_wordlists import LISTS, text
+def test_english_words_are_plain_and_neither_short_nor_long() -> None:
+    assert all(re.fullmatch("[a-z]{3,8}", word) for word in word_list("en"))
 
-    assert (LISTS / "english.txt").read_text("utf-8") == text("english")
+
+def test_arabic_words_are_plain_and_differ_by_more_than_a_swap_or_what_is_put_to_words() -> None:
+    words = word_list("ar")
+    assert all(re.fullmatch("(?!ال)[ء-غف-ي]{3,7}", word) for word in words)
+    forms = set(map(normal_form, words))
+    assert all(3 <= len(form) <= 7 for form in forms)
+    assert len({re.sub("(?<=...)(يات|ات|يه|ه|ي)$", "", form) for form in forms}) == LIST_SIZE
+    for form in forms:
+        for i in range(len(form) - 1):
+            swapped = form[:i] + form[i + 1] + form[i] + form[i + 2 :]
+            assert swapped == form or swapped not in forms
+        for clitic in ("ال", "وال", "بال", "فال", "كال", "لل", "وب", "ول"):
+            assert clitic + form not in forms
+
+
+def test_words_of_two_lists_are_no_codename() -> None:
+    english, arabic = (Codename(7).words(language).split() for language in ("en", "ar"))
+    for text in ([*english[:4], *arabic[4:]], [*arabic[:4], *english[4:]]):
+        with pytest.raises(ProtocolError):
+            Codename.parse(" ".join(text))
+
+
+@languages
+def test_the_script_makes_the_word_list_again(language: str) -> None:
+    from scripts.make_wordlists import LISTS as FOLDER
+    from scripts.make_wordlists import text
+
+    name = LISTS[language]
+    assert (FOLDER / f"{name}.txt").read_text("utf-8") == text(name)
