@@ -154,6 +154,7 @@ def vectors() -> dict[str, Any]:
         "codename": {
             "value": str(codename.value),
             "words": codename.words("en"),
+            "words_ar": codename.words("ar"),
             "digits": codename.digits(),
             "deployment": DEPLOYMENT,
             "master": codename.master(DEPLOYMENT).hex(),

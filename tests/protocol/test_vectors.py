@@ -69,7 +69,7 @@ def test_action_and_receipt() -> None:
     assert verify_receipt(given["document"], custody).leaf.hex() == given["leaf"]
 
 
-@pytest.mark.parametrize("form", ["words", "digits"])
+@pytest.mark.parametrize("form", ["words", "words_ar", "digits"])
 def test_codename(form: str) -> None:
     given = VECTORS["codename"]
     codename = Codename.parse(given[form])
