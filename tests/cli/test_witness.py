@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from amana.protocol.codename import Codename, word_list
 from tests.support.cutting_proxy import End, cutting_proxy
 from tests.support.server import AMANA, Service, amana, make_demo, running_service, wait_until
 from tests.support.socks import socks_server
@@ -67,7 +68,8 @@ def test_json_is_one_object_and_nothing_else(home: Home) -> None:
     assert done.stderr == ""
     assert sent.keys() == {"case", "codename", "codename_digits", "receipt"}
     assert sent["receipt"]["case"] == sent["case"]
-    assert len(sent["codename"].split()) == 8
+    assert set(sent["codename"].split()) <= set(word_list("ar"))
+    assert Codename.parse(sent["codename"]) == Codename.parse(sent["codename_digits"])
     assert len(sent["codename_digits"].replace(" ", "")) == 30
     assert len(sent["receipt"]["event"]["objects"]) == 2
     assert home.left() == set()
@@ -77,6 +79,8 @@ def test_a_person_sees_the_codename_and_the_consent_text_on_the_terminal_only(ho
     done = home.send("--receipt-file", home.folder / "receipt")
     assert "Your codename" in done.stderr
     assert "تجريبي" in done.stderr
+    shown = [line.split() for line in done.stderr.splitlines()]
+    assert any(len(line) == 8 and set(line) <= set(word_list("ar")) for line in shown)
     assert "Your codename" not in done.stdout
     assert "has arrived" in done.stdout
     amana("verify", "receipt", home.folder / "receipt", "--root", home.root)

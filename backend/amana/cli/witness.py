@@ -74,7 +74,11 @@ def _scopes(
 @server_option
 @root_option
 @click.option("--desk", required=True, help="Which desk is to read it.")
-@click.option("--language", required=True, help="Language of the testimony (BCP 47), like ar.")
+@click.option(
+    "--language",
+    required=True,
+    help="Language of the testimony (BCP 47), like ar; the codename's words are Arabic for ar, else English.",
+)
 @click.option("--text", type=FILE, help="The testimony as a text file.")
 @click.option("--account", type=FILE, help="The testimony as a structured account (JSON).")
 @click.option("--attach", type=FILE, multiple=True, help="A file to send, cleaned of metadata.")
