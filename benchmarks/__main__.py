@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import routing, sealing, staff, testimonies, uploads
+from benchmarks import queue, routing, sealing, staff, testimonies, uploads
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -21,7 +21,7 @@ from tests.support.uploads import Client
 
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
-PARTS = ("routing", "sealing", "testimonies", "uploads", "slow", "staff")
+PARTS = ("queue", "routing", "sealing", "testimonies", "uploads", "slow", "staff")
 
 
 def main() -> None:
@@ -31,6 +31,13 @@ def main() -> None:
         "--runs", type=int, default=3, help="Runs of each measurement; medians are shown."
     )
     parser.add_argument("--mib", type=int, default=512, help="Size of the large object.")
+    parser.add_argument(
+        "--cases",
+        type=int,
+        nargs="+",
+        default=[10_000, 1_000_000],
+        help="Sizes of the queue; 10000000 needs twenty gigabytes and half an hour.",
+    )
     arguments = parser.parse_args()
     figures: dict[str, Any] = {
         "machine": {
@@ -44,12 +51,23 @@ def main() -> None:
         figures["sealing"] = sealing.measure(64, arguments.runs)
     if "routing" in wanted:
         figures["routing"] = routing.measure(arguments.runs)
-    if wanted - {"routing", "sealing"}:
+    if "queue" in wanted:
+        figures["queue"] = _queues(arguments.cases)
+    if wanted - {"queue", "routing", "sealing"}:
         with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
             _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
     TARGET.parent.mkdir(exist_ok=True)
     TARGET.write_text(json.dumps(figures, indent=1, sort_keys=True) + "\n")
     _show(figures)
+
+
+def _queues(sizes: list[int]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
+        found = {}
+        for cases in sizes:
+            with postgres_server(Path(folder) / "p") as server, fresh_database(server) as url:
+                found[f"{cases:,} cases"] = queue.measure(url, cases)
+        return found
 
 
 def _server_figures(

@@ -23,7 +23,14 @@ from amana.client.keyfile import (
     write_key,
 )
 from amana.client.newcomer import Newcomer
-from amana.client.reviewer import HeldKey, ListedCase, Reviewer, case_argument, spent_keys
+from amana.client.reviewer import (
+    GrantUnusable,
+    HeldKey,
+    ListedCase,
+    Reviewer,
+    case_argument,
+    spent_keys,
+)
 from amana.client.verify import read_limited
 from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
@@ -272,6 +279,13 @@ def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
             opened = reader.open(case, out)
     except NetworkFailed:
         click.echo("What arrived is kept as it is sealed; to go on, repeat the command.", err=True)
+        raise
+    except GrantUnusable:
+        click.echo(
+            "What was sealed to you does not open this case. So that somebody else gets it:"
+            f" amana reviewer recuse {case} --reason grant-failed",
+            err=True,
+        )
         raise
     if opened.claimed:
         click.echo("Nobody had this case; it is claimed by you now.", err=True)

@@ -34,7 +34,7 @@ from amana.protocol.encoding import (
     sha256_hex,
     unb64,
 )
-from amana.protocol.errors import ProtocolError
+from amana.protocol.errors import CannotOpen, ProtocolError
 from amana.protocol.manifest import LIMIT_BYTES as MANIFEST_LIMIT
 from amana.protocol.manifest import Manifest, SealedObject, parse_manifest
 from amana.protocol.policy import DESK, Policy, parse_policy
@@ -65,6 +65,10 @@ class NoGrant(ClientError):
 
     exit_status = 1
     slug = "no-grant"
+
+
+class GrantUnusable(NotVerified):
+    """One's own grant does not open, or opens another case: somebody else must take the case."""
 
 
 @dataclass(frozen=True)
@@ -505,7 +509,10 @@ def _openown_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]
     identity = desk.keys.identity_for(name)
     if identity is None:
         raise NoGrant("This case was sealed to another key of yours.", slug="grant-for-other-key")
-    return open_grant(sealed, identity, case)
+    try:
+        return open_grant(sealed, identity, case)
+    except CannotOpen as error:
+        raise GrantUnusable(f"The grant: {error.title}", slug=error.slug) from None
 
 
 def own_grant(desk: DeskClient, case: str) -> tuple[str, bytes]:
