@@ -94,6 +94,8 @@ def test_what_arrives_is_offered_to_one_reader_with_the_reason(own: Organisation
     assert (assignment["reader"], assignment["by"]) == (reader.keys.id, "routing")
     verdicts = assignment["explanation"]["verdicts"]
     assert verdicts == {reader.keys.id: "chosen", lead.keys.id: "less-fitting"}
+    # A verdict may tell of a colleague's conflict, so only the lead is told.
+    assert [one["explanation"] for one in assignments(reader, made.case)] == [None]
     assert reader.claim(made.case).status_code == 204
     assert queue(reader)[made.case]["assigned"] == "mine"
     assert queue(lead)[made.case]["assigned"] == "another"

@@ -86,7 +86,7 @@ def describe(case: str) -> dict[str, Any]:
     with services().database.reading() as session:
         testimony = routing.case_of(session, actor(), case)
         uploads = service.objects_of(session, case)
-        assignments = routing.active(session, case)
+        assignments = routing.assignments_seen(session, actor(), testimony, directory_now())
     inline = testimony.account
     return {
         "case": testimony.case,

@@ -141,4 +141,6 @@ class AssignmentOut(ma.Schema):
     by = ma.fields.String(metadata={"description": "`routing`, or who claimed or handed it over."})
     offered_on = ma.fields.Date()
     claimed_on = ma.fields.Date(allow_none=True)
-    explanation = ma.fields.Function(lambda one: json.loads(one.explanation))
+    explanation = ma.fields.Dict(
+        allow_none=True, metadata={"description": "Verdicts on all who were looked at; for leads."}
+    )

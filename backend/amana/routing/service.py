@@ -128,6 +128,36 @@ def active(session: Session, case: str) -> Sequence[Assignment]:
     return session.scalars(query.order_by(Assignment.part)).all()
 
 
+@dataclass(frozen=True)
+class Seen:
+    """An assignment as a reader sees it; why it came to whom is for leads, since it tells of recusals and conflicts."""
+
+    reader: str
+    part: str
+    by: str
+    offered_on: date
+    claimed_on: date | None
+    explanation: dict[str, Any] | None
+
+
+def assignments_seen(
+    session: Session, actor: Actor, testimony: Testimony, directory: Directory
+) -> list[Seen]:
+    """Return who has a case, or was offered it."""
+    leads = _leads(actor, testimony, directory)
+    return [
+        Seen(
+            reader=one.reader,
+            part=one.part,
+            by=one.by,
+            offered_on=one.offered_on,
+            claimed_on=one.claimed_on,
+            explanation=json.loads(one.explanation) if leads else None,
+        )
+        for one in active(session, testimony.case)
+    ]
+
+
 def assigned_to(session: Session, actor: Actor, testimony: Testimony) -> Assignment:
     """Return the assignment under which the actor works on a case; whoever did the work may read what they decided.
 
@@ -494,7 +524,9 @@ def claim(session: Session, actor: Actor, case: str, act: Act) -> None:
         raise Conflict("You have this case already.", slug="claimed-already")
     first = next((one for one in there if one.part == FIRST), None)
     if mine is None and first is not None and first.claimed_on is not None:
-        if not _leads(actor, testimony, act) or not _is_gone(session, first, testimony, act):
+        if not _leads(actor, testimony, act.directory) or not _is_gone(
+            session, first, testimony, act
+        ):
             raise ClaimedAlready
         _step_back(session, testimony, first, "reader-gone", act.today, "release")
         there = active(session, case)
@@ -627,7 +659,7 @@ def _case_to_hand_over(session: Session, actor: Actor, case: str, act: Act) -> T
     if _is_id(case):
         testimony = session.get(Testimony, case, with_for_update=True)
         arrived = testimony is not None and testimony.received_on is not None
-        if testimony is not None and arrived and _leads(actor, testimony, act):
+        if testimony is not None and arrived and _leads(actor, testimony, act.directory):
             return testimony
     return case_of(session, actor, case, lock=True)
 
@@ -637,7 +669,7 @@ def _check_may_hand_over(
 ) -> None:
     if first is not None and first.reader == actor.id and first.claimed_on is not None:
         return
-    if not _leads(actor, testimony, act):
+    if not _leads(actor, testimony, act.directory):
         raise NotAssigned
     if first is None or first.claimed_on is None:
         return
@@ -645,8 +677,8 @@ def _check_may_hand_over(
         raise ClaimedAlready
 
 
-def _leads(actor: Actor, testimony: Testimony, act: Act) -> bool:
-    leads = {one.id: one.leads for one in act.directory.desks}
+def _leads(actor: Actor, testimony: Testimony, directory: Directory) -> bool:
+    leads = {one.id: one.leads for one in directory.desks}
     return actor.id in leads.get(testimony.desk, ())
 
 
