@@ -382,3 +382,15 @@ def test_what_was_given_back_is_offered_to_somebody_else(own: Organisation) -> N
     assert queue(reader)[made.case]["assigned"] == "nobody"
     [assignment] = assignments(lead, made.case)
     assert assignment["explanation"]["verdicts"][reader.keys.id] == "let-go"
+
+
+def test_a_second_reader_stays_when_the_first_changes(own: Organisation) -> None:
+    lead, reader = lead_and_reader(own)
+    made = own.send()
+    assert lead.claim(made.case).status_code == 204
+    assert lead.hand_over(made.case, reader.keys.id, second=True).status_code == 204
+    assert reader.claim(made.case).status_code == 204
+    assert lead.release(made.case).status_code == 204
+    assert lead.claim(made.case).status_code == 204
+    found = {one["part"]: one["reader"] for one in assignments(lead, made.case)}
+    assert found == {"first": lead.keys.id, "second": reader.keys.id}

@@ -1,0 +1,198 @@
+"""Whatever two readers do with a case, in whatever order: the server does what the model does, or refuses as it does."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import run_state_machine_as_test as run
+
+from amana.protocol.encoding import b64
+from amana.protocol.sealing import Identity, Kind, seal
+from tests.support.organisation import Organisation, organisation_in
+
+LEAD, READER = 0, 1
+PEOPLE = st.sampled_from([LEAD, READER])
+DECISIONS = {
+    "accept": "accepted",
+    "decline": "declined",
+    "refer": "referred",
+    "duplicate": "duplicate",
+}
+
+
+@dataclass
+class Model:
+    """Who has the case (person, whether claimed), and where it stands."""
+
+    state: str = "received"
+    first: tuple[int, bool] | None = None
+    second: tuple[int, bool] | None = None
+    recused: set[int] = field(default_factory=set)
+
+    @property
+    def decided(self) -> bool:
+        return self.state in DECISIONS.values()
+
+    def has(self, who: int) -> bool:
+        return (who, True) in {self.first, self.second}
+
+    def claim(self, who: int) -> int:
+        if self.has(who):
+            return 409
+        if self.second == (who, False):
+            self.second = (who, True)
+            return 204
+        if self.first is not None and self.first[1]:
+            return 409
+        if who in self.recused:
+            return 422
+        if self.state != "received":
+            return 409
+        self.first, self.state = (who, True), "in-review"
+        return 204
+
+    def let_go(self, who: int) -> None:
+        if self.first is not None and self.first[0] == who:
+            self.first = None
+            self.state = self.state if self.decided else "received"
+        if self.second is not None and self.second[0] == who:
+            self.second = None
+
+    def release(self, who: int) -> int:
+        if not self.has(who):
+            return 403
+        self.let_go(who)
+        return 204
+
+    def recuse(self, who: int) -> int:
+        self.recused.add(who)
+        self.let_go(who)
+        return 204
+
+    def hand_over(self, who: int, to: int, second: bool) -> int:
+        if self.first != (who, True) and who != LEAD:
+            return 403
+        if self.first is not None and self.first[1] and self.first[0] != who:
+            return 409
+        has_it = to in {one[0] for one in (self.first, self.second) if one}
+        if to == who or has_it or (to not in self.recused and self.decided and not second):
+            return 409
+        if to in self.recused:
+            return 422
+        if second:
+            self.second = (to, False)
+            return 204
+        self.first, self.state = (to, False), "received"
+        return 204
+
+    def open(self, who: int) -> int:
+        if not self.has(who):
+            return 403
+        return 409 if self.state == "received" else 201
+
+    def decide(self, who: int, decision: str) -> int:
+        if self.first != (who, True):
+            return 403
+        if self.decided:
+            return 409
+        self.state = DECISIONS[decision]
+        return 201
+
+
+class LifeOfACase(RuleBasedStateMachine):
+    """Runs the model beside the real application."""
+
+    organisation: ClassVar[Organisation]
+
+    @initialize()
+    def begin(self) -> None:
+        self.organisation.clock.follow()
+        self.people = [
+            self.organisation.as_person(one).sign_in()
+            for one in self.organisation.desks["chemical"]
+        ]
+        self.case = self.organisation.send().case
+        self.model = Model()
+
+    def _agree(self, answer: Any, status: int) -> None:
+        assert answer.status_code == status, answer.get_json()
+
+    @rule(who=PEOPLE)
+    def claim(self, who: int) -> None:
+        self._agree(self.people[who].claim(self.case), self.model.claim(who))
+
+    @rule(who=PEOPLE)
+    def release(self, who: int) -> None:
+        self._agree(self.people[who].release(self.case), self.model.release(who))
+
+    @rule(who=PEOPLE)
+    def recuse(self, who: int) -> None:
+        path = f"/v1/cases/{self.case}/recusals"
+        answer = self.people[who].act("recuse", path, self.case, reason="other")
+        self._agree(answer, self.model.recuse(who))
+
+    @rule(who=PEOPLE, to=PEOPLE, second=st.booleans())
+    def hand_over(self, who: int, to: int, second: bool) -> None:
+        answer = self.people[who].hand_over(self.case, self.people[to].keys.id, second=second)
+        self._agree(answer, self.model.hand_over(who, to, second))
+
+    @rule(who=PEOPLE)
+    def open(self, who: int) -> None:
+        person = self.people[who]
+        answer = person.post(
+            f"/v1/cases/{self.case}/openings", {"action": person.action(self.case)}
+        )
+        self._agree(answer, self.model.open(who))
+
+    @rule(who=PEOPLE, decision=st.sampled_from(sorted(DECISIONS)))
+    def decide(self, who: int, decision: str) -> None:
+        reason = b64(seal(b"because", Identity.generate().recipient, Kind.NOTE))
+        path = f"/v1/cases/{self.case}/decisions"
+        answer = self.people[who].act("decide", path, self.case, decision=decision, reason=reason)
+        self._agree(answer, self.model.decide(who, decision))
+
+    @invariant()
+    def the_server_has_what_the_model_has(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        found = self.people[LEAD].get(f"/v1/cases/{self.case}").get_json()
+        assert found["state"] == self.model.state
+        ids = [one.keys.id for one in self.people]
+        there = {
+            one["part"]: (ids.index(one["reader"]), one["claimed_on"] is not None)
+            for one in found["assignments"]
+        }
+        assert (there.get("first"), there.get("second")) == (self.model.first, self.model.second)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def organisation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Organisation]:
+    from tests.support.postgres import fresh_database
+
+    if request.param == "sqlite":
+        with organisation_in(tmp_path) as made:
+            yield made
+        return
+    with (
+        fresh_database(request.getfixturevalue("postgres")) as url,
+        organisation_in(tmp_path, url) as made,
+    ):
+        yield made
+
+
+def test_the_life_of_a_case_is_that_of_the_model(organisation: Organisation) -> None:
+    LifeOfACase.organisation = organisation
+    run(
+        LifeOfACase,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=15,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
