@@ -15,13 +15,14 @@ def maintain(services: Services) -> dict[str, int]:
     with services.database.transaction() as session:
         refreshed = directory.refresh(session, services.secrets.online, services.clock())
     with services.database.transaction() as session:
-        unclaimed = routing.end_unclaimed(session, services.today())
+        may_route = routing.may_route(session)
+        unclaimed = routing.end_unclaimed(session, services.today()) if may_route else 0
     received = receive_what_is_whole(services, Writers(services.database))
     return {
         "directory_metadata_signed": refreshed,
         "whole_testimonies_received": received,
         "unclaimed_cases_taken_back": unclaimed,
-        "cases_routed": _route_all(services),
+        "cases_routed": _route_all(services) if may_route else 0,
         "abandoned_uploads_deleted": expire(services),
     }
 

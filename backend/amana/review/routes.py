@@ -62,9 +62,10 @@ def _route_what_waits() -> None:
     """Let routing look at what arrived at the actor's desks; it is pulled here, so that intake knows nothing of it."""
     given, desks = services(), actor().desks
     with given.database.reading() as session:
-        if not (desks and routing.something_to_route(session, desks)):
+        if not (desks and routing.something_to_route(session, desks, given.today())):
             return
     with given.database.transaction() as session:
+        routing.end_unclaimed(session, given.today())
         routing.route_received(session, directory_now(), given.today(), desks=desks)
 
 

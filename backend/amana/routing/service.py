@@ -356,12 +356,36 @@ def _by_case(session: Session, query: sa.Select[Any, Any]) -> dict[str, set[str]
     return found
 
 
-def something_to_route(session: Session, desks: Collection[str]) -> bool:
-    """Tell, without a lock, whether anything at these desks waits to be routed."""
+def something_to_route(session: Session, desks: Collection[str], today: date) -> bool:
+    """Tell, without a lock, whether anything at these desks waits to be routed, or an offer anywhere was let lapse."""
+    late = sa.select(_late(rules_now(session)[1], today).exists())
     waiting = sa.select(Testimony.case).where(
         Testimony.state == State.RECEIVED, ~Testimony.routed, Testimony.desk.in_(sorted(desks))
     )
-    return session.scalar(sa.select(waiting.exists())) is True
+    return session.scalar(sa.select(waiting.exists())) is True or session.scalar(late) is True
+
+
+def _late(rules: Rules, today: date) -> sa.Select[Assignment]:
+    """Return the query of what should be claimed by now."""
+    return sa.select(Assignment).where(
+        Assignment.ended_on.is_(None),
+        Assignment.claimed_on.is_(None),
+        sa.or_(
+            Assignment.offered_on <= rules.unclaimed_since(today, urgent=False),
+            sa.and_(
+                Assignment.urgent,
+                Assignment.offered_on <= rules.unclaimed_since(today, urgent=True),
+            ),
+        ),
+    )
+
+
+def may_route(session: Session) -> bool:
+    """Tell whether this process may assign cases: the public surface's role may not, the desk's own does it then."""
+    if session.get_bind().dialect.name != "postgresql":
+        return True
+    asked = sa.text("SELECT has_table_privilege('assignments', 'INSERT')")
+    return session.scalar(asked) is True
 
 
 def route_received(
@@ -465,18 +489,7 @@ def end_unclaimed(session: Session, today: date) -> int:
     Whoever did not claim is not offered the case again; when all were asked, the lead is told.
     """
     _, rules = rules_now(session)
-    late = sa.select(Assignment).where(
-        Assignment.ended_on.is_(None),
-        Assignment.claimed_on.is_(None),
-        sa.or_(
-            Assignment.offered_on <= rules.unclaimed_since(today, urgent=False),
-            sa.and_(
-                Assignment.urgent,
-                Assignment.offered_on <= rules.unclaimed_since(today, urgent=True),
-            ),
-        ),
-    )
-    rows = session.scalars(late).all()
+    rows = session.scalars(_late(rules, today)).all()
     for one in rows:
         _end(one, "unclaimed", today)
     _let_route(session, [one.case for one in rows if one.part == FIRST])
