@@ -201,3 +201,13 @@ def test_what_cannot_be_asked_is_not_sent(desk: Desk, noted: Made) -> None:
         with pytest.raises(Usage):
             lead.hand_over(noted.case, "nobody", second=False)
         assert [one for one in desk.lying.seen if one[0] == "POST"] == []
+
+
+def test_a_lead_whose_grant_is_a_dummy_passes_the_case_on(desk: Desk, tmp_path: Path) -> None:
+    dummy = seal_grant(Identity.generate(), Identity.generate().recipient)
+    made = keeping_out(desk.organisation.seal(), desk.lead, dummy)
+    desk.organisation.deliver(made)
+    with desk.at_work(desk.lead) as lead:
+        lead.hand_over(made.case, desk.reader.id, second=False)
+    with desk.at_work(desk.reader) as reader:
+        assert reader.open(made.case, tmp_path / "out").claimed

@@ -170,18 +170,9 @@ class LifeOfACase(RuleBasedStateMachine):
         assert (there.get("first"), there.get("second")) == (self.model.first, self.model.second)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def organisation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Organisation]:
-    from tests.support.postgres import fresh_database
-
-    if request.param == "sqlite":
-        with organisation_in(tmp_path) as made:
-            yield made
-        return
-    with (
-        fresh_database(request.getfixturevalue("postgres")) as url,
-        organisation_in(tmp_path, url) as made,
-    ):
+@pytest.fixture
+def organisation(database_url: str, tmp_path: Path) -> Iterator[Organisation]:
+    with organisation_in(tmp_path, database_url) as made:
         yield made
 
 

@@ -2,35 +2,31 @@
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from amana.access.actions import Act
+from amana.access.service import actor_of
 from amana.client.keyfile import PersonKeys
 from amana.ops.maintenance import maintain
 from amana.protocol.case import intake_key_id, open_grant, seal_grant
 from amana.protocol.encoding import b64, random_id, unb64
 from amana.protocol.note import own_notes, seal_note
 from amana.protocol.sealing import Identity
+from amana.routing import service
 from tests.support.decisions import decide
 from tests.support.organisation import Organisation, Person, organisation_in
+from tests.support.postgres import fresh_database
 from tests.support.testimonies import Made
 
 RULES = {"claim_days": 3, "urgent_claim_days": 1, "cap_per_day": 10, "duty": {}}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def own(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Organisation]:
-    from tests.support.postgres import fresh_database
-
-    if request.param == "sqlite":
-        with organisation_in(tmp_path) as made:
-            yield made
-        return
-    with (
-        fresh_database(request.getfixturevalue("postgres")) as url,
-        organisation_in(tmp_path, url) as made,
-    ):
+@pytest.fixture
+def own(database_url: str, tmp_path: Path) -> Iterator[Organisation]:
+    with organisation_in(tmp_path, database_url) as made:
         yield made
 
 
@@ -394,3 +390,54 @@ def test_a_second_reader_stays_when_the_first_changes(own: Organisation) -> None
     assert lead.claim(made.case).status_code == 204
     found = {one["part"]: one["reader"] for one in assignments(lead, made.case)}
     assert found == {"first": lead.keys.id, "second": reader.keys.id}
+
+
+@pytest.fixture
+def on_postgresql(postgres: str, tmp_path: Path) -> Iterator[Organisation]:
+    """Two transactions at once can be had on PostgreSQL only; SQLite has one writer."""
+    with fresh_database(postgres) as url, organisation_in(tmp_path, url) as made:
+        yield made
+
+
+@pytest.mark.parametrize("routed", [True, False], ids=["an offer lapses", "a case is routed"])
+def test_what_is_claimed_at_this_moment_is_left_alone(
+    on_postgresql: Organisation, routed: bool
+) -> None:
+    own = on_postgresql
+    lead, _ = lead_and_reader(own)
+    made = own.send()
+    if routed:
+        queue(lead)
+        own.clock.turn(days=4)
+    database, directory = own.services.database, own.directory
+    today = own.clock().date()
+    actor = actor_of(directory, lead.keys.id)
+    claim = lead.action(made.case, action="claim", directory=directory.version)
+    with database.transaction() as claiming:
+        service.claim(claiming, actor, made.case, Act(directory, own.clock(), claim))
+        claiming.flush()
+        with database.transaction() as routing:
+            assert service.end_unclaimed(routing, today) == 0
+            assert service.route_received(routing, directory, today) == 0
+    with database.transaction() as routing:
+        assert service.end_unclaimed(routing, today) == 0
+        assert service.route_received(routing, directory, today) == 0
+    lead.sign_in()
+    assert queue(lead)[made.case]["assigned"] == "mine"
+
+
+def test_a_new_day_has_new_places_also_where_the_desk_alone_routes(own: Organisation) -> None:
+    lead, reader = lead_and_reader(own)
+    today = own.clock().date().weekday()
+    duty = {one.keys.id: [(today + 1) % 7] for one in (lead, reader)}
+    by = administrator(own)
+    new = {**RULES, "duty": duty}
+    assert by.act("rule", "/v1/rules", rules=new, replaces=0).status_code == 201
+    made = own.send()
+    assert queue(lead)[made.case]["assigned"] == "nobody"
+    [task] = lead.get("/v1/routing-tasks").get_json()["tasks"]
+    assert task["reason"] == "nobody-today"
+    own.clock.turn(days=1)
+    found = {queue(one.sign_in())[made.case]["assigned"] for one in (lead, reader)}
+    assert "offered" in found
+    assert lead.get("/v1/routing-tasks").get_json() == {"tasks": []}

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Take what a person signed: by them, for this, here, now, and never twice. Never commits, never imports Flask."""
 
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -70,6 +71,45 @@ def accept(
         raise ActionReplayed from None
     custody.record(session, {"v": 1, "kind": "action", "case": case, "action": action.document})
     return action
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Under which directory and when something is done."""
+
+    directory: Directory
+    now: datetime
+
+    @property
+    def today(self) -> date:
+        return self.now.date()
+
+
+@dataclass(frozen=True)
+class Act(Moment):
+    """A signed action that somebody brings, and what it was brought under."""
+
+    document: object
+
+    def accept(
+        self,
+        session: Session,
+        actor: Actor,
+        kind: str,
+        case: str | None = None,
+        body: dict[str, Any] | None = None,
+    ) -> Action:
+        """Verify and record the action, as `accept` does."""
+        return accept(
+            session,
+            self.document,
+            actor=actor,
+            directory=self.directory,
+            kind=kind,
+            case=case,
+            body=body,
+            now=self.now,
+        )
 
 
 def _check(

@@ -9,7 +9,7 @@ import click
 
 from amana.cli.options import FILE
 from amana.cli.staff import as_staff
-from amana.cli.tables import harmless, show
+from amana.cli.tables import harmless, say, show
 from amana.client.administrator import Administrator, vetting_body
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, read_passphrase, write_key
@@ -29,14 +29,6 @@ def admin() -> None:
     """Look after people. Nothing here opens a testimony."""
 
 
-def _say(document: dict[str, Any], as_json: bool, *lines: str) -> None:
-    if as_json:
-        click.echo(json.dumps(document))
-    else:
-        for line in lines:
-            click.echo(line)
-
-
 @admin.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--role", type=click.Choice(["administrator", "auditor"]), default="administrator")
@@ -48,7 +40,7 @@ def init(out: Path, role: str, as_json: bool) -> None:
     public = {"id": keys.id, "signing_key": keys.signing.public}
     shown = fingerprint(public)
     document = {"key": str(path), "fingerprint": shown, "public": public}
-    _say(document, as_json, f"Your keys are in {path}.", f"Fingerprint: {shown}")
+    say(document, as_json, f"Your keys are in {path}.", f"Fingerprint: {shown}")
 
 
 @admin.command()
@@ -61,7 +53,7 @@ def invite(
 ) -> None:
     """Invite somebody, once. Give them the token by a way that you trust."""
     made = administrator.invite(role, list(desks), days)
-    _say(
+    say(
         made,
         as_json,
         f"Invitation for a {role}, until {harmless(made.get('expires_on'))}:",
@@ -119,7 +111,7 @@ def pending(administrator: Administrator, out: Path, as_json: bool) -> None:
         out.write_text(json.dumps({"enrolments": found}, indent=1) + "\n", encoding="utf-8")
     except OSError:
         raise Usage("The file cannot be written.") from None
-    _say(
+    say(
         {"file": str(out), "waiting": len(found)},
         as_json,
         f"{len(found)} wait; carry {out} to the officers ('amana officer pending').",
@@ -140,7 +132,7 @@ def vet(administrator: Administrator, person: str, as_json: bool, **fields: Any)
     if len(fields["vouchers"]) != 2:
         raise Usage("Exactly two people vouch.", slug="vouchers-invalid")
     administrator.decide("vet", "vetting", person, **vetting_body(fields))
-    _say({"vetted": person}, as_json, f"The vetting of {person} is recorded.")
+    say({"vetted": person}, as_json, f"The vetting of {person} is recorded.")
 
 
 @admin.command()
@@ -150,7 +142,7 @@ def vet(administrator: Administrator, person: str, as_json: bool, **fields: Any)
 def suspend(administrator: Administrator, person: str, reason: str, as_json: bool) -> None:
     """Put PERSON out, at once and everywhere."""
     administrator.decide("suspend", "suspension", person, reason=reason)
-    _say(
+    say(
         {"suspended": person},
         as_json,
         f"{person} is suspended and signed out.",
@@ -167,7 +159,7 @@ def reinstate(administrator: Administrator, person: str, reason: str, as_json: b
     done = administrator.decide("reinstate", "reinstatement", person, reason=reason)
     again = done.get("reinstated") is True
     line = f"{person} works again." if again else "Another administrator must agree too."
-    _say({"person": person, **done}, as_json, line)
+    say({"person": person, **done}, as_json, line)
 
 
 @admin.command()
@@ -176,7 +168,7 @@ def reinstate(administrator: Administrator, person: str, reason: str, as_json: b
 def confirm(administrator: Administrator, person: str, as_json: bool) -> None:
     """Review the access of PERSON: it goes on for another 90 days."""
     administrator.decide("confirm", "confirmation", person)
-    _say({"confirmed": person}, as_json, f"The access of {person} goes on.")
+    say({"confirmed": person}, as_json, f"The access of {person} goes on.")
 
 
 @admin.command(name="access-review")
@@ -259,7 +251,7 @@ def show_rules(administrator: Administrator, as_json: bool) -> None:
     found = administrator.rules()
     given = found.get("rules")
     lines = given.items() if isinstance(given, dict) else ()
-    _say(
+    say(
         found,
         as_json,
         f"Version {harmless(found.get('version'))}",
@@ -279,7 +271,7 @@ def set_rules(administrator: Administrator, file: Path, as_json: bool) -> None:
     if not isinstance(given, dict):
         raise Usage("The rules are not a JSON object.", slug="rules-invalid")
     version = administrator.set_rules(given)
-    _say({"version": version}, as_json, f"Version {version} of the rules is in force.")
+    say({"version": version}, as_json, f"Version {version} of the rules is in force.")
 
 
 @rules.command(name="try")

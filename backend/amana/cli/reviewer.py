@@ -11,7 +11,7 @@ import click
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option
-from amana.cli.tables import harmless, show
+from amana.cli.tables import harmless, say, show
 from amana.client.casework import Caseworker, ReadNote
 from amana.client.errors import NetworkFailed, Usage
 from amana.client.keyfile import (
@@ -304,7 +304,7 @@ def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
 def claim(reader: Reviewer, case: str, as_json: bool) -> None:
     """Take CASE, which was offered to you or which nobody has."""
     reader.claim(case)
-    _said({"claimed": case}, as_json, "The case is yours.")
+    say({"claimed": case}, as_json, "The case is yours.")
 
 
 @reviewer.command()
@@ -313,7 +313,7 @@ def claim(reader: Reviewer, case: str, as_json: bool) -> None:
 def release(reader: Caseworker, case: str, as_json: bool) -> None:
     """Give CASE back; routing finds somebody else."""
     reader.release(case)
-    _said({"released": case}, as_json, "The case is no longer yours. Delete what you opened of it.")
+    say({"released": case}, as_json, "The case is no longer yours. Delete what you opened of it.")
 
 
 @reviewer.command(name="hand-over")
@@ -324,7 +324,7 @@ def release(reader: Caseworker, case: str, as_json: bool) -> None:
 def hand_over(reader: Caseworker, case: str, to: str, second: bool, as_json: bool) -> None:
     """Seal CASE to a colleague and offer it to them."""
     reader.hand_over(case, to, second=second)
-    _said({"case": case, "to": to, "second": second}, as_json, f"{case} is offered to {to}.")
+    say({"case": case, "to": to, "second": second}, as_json, f"{case} is offered to {to}.")
 
 
 @reviewer.command()
@@ -340,7 +340,7 @@ def hand_over(reader: Caseworker, case: str, to: str, second: bool, as_json: boo
 def recuse(reader: Caseworker, case: str, reason: str, as_json: bool) -> None:
     """Say that you must not have CASE; nobody asks further."""
     reader.recuse(case, reason)
-    _said({"recused": case}, as_json, "You are not offered this case again.")
+    say({"recused": case}, as_json, "You are not offered this case again.")
 
 
 @reviewer.command()
@@ -431,7 +431,7 @@ def decide(
     if of is not None:
         case_argument(of)
     reader.decide(case, decision, reason, of)
-    _said({"case": case, "decision": decision}, as_json, "The decision is recorded.")
+    say({"case": case, "decision": decision}, as_json, "The decision is recorded.")
 
 
 @reviewer.command(name="routing-tasks")
@@ -449,11 +449,7 @@ def routing_tasks(reader: Caseworker, as_json: bool) -> None:
 
 
 def _written(number: int, as_json: bool) -> None:
-    _said({"note": number}, as_json, f"It is note {number} of the case.")
-
-
-def _said(document: dict[str, object], as_json: bool, line: str) -> None:
-    click.echo(json.dumps(document) if as_json else line)
+    say({"note": number}, as_json, f"It is note {number} of the case.")
 
 
 def _text(path: Path) -> str:

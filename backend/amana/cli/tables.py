@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Tables for people at a terminal; what came from a server is made harmless first."""
+"""What commands print: one JSON object, or lines and tables for people; what came from a server is made harmless first."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import click
+
+
+def say(document: Mapping[str, Any], as_json: bool, *lines: str) -> None:
+    """Print one JSON object, or lines for a person."""
+    for line in [json.dumps(document)] if as_json else lines:
+        click.echo(line)
 
 
 def show(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], *ids: str) -> None:

@@ -5,8 +5,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from amana.client.errors import NotVerified, Refused, Usage
-from amana.client.reviewer import NoGrant, Reviewer, case_argument, own_grant, verifying
-from amana.protocol.case import intake_key_id, open_grant, seal_grant
+from amana.client.reviewer import (
+    GrantUnusable,
+    NoGrant,
+    Reviewer,
+    case_argument,
+    open_with_own_key,
+    own_grant,
+    verifying,
+)
+from amana.protocol.case import intake_key_id, seal_grant
 from amana.protocol.directory import Directory
 from amana.protocol.encoding import b64, check_id, parse_day, unb64
 from amana.protocol.errors import ProtocolError
@@ -54,7 +62,12 @@ class Caseworker(Reviewer):
             raise Usage("The directory lists no key of this person.", slug="key-not-listed")
         try:
             grant = b64(seal_grant(self._case_key(case, directory, "re-wrap"), recipient))
-        except (NoGrant, Refused, ProtocolError):
+        except (NoGrant, GrantUnusable):
+            grant = None
+        except Refused as refused:
+            # It was not sealed to this lead at all.
+            if refused.slug != "not-found":
+                raise
             grant = None
         body = {
             "to": to,
@@ -170,13 +183,7 @@ class Caseworker(Reviewer):
             self._desk.act(kind, f"/v1/cases/{case}/{path}", directory=version, case=case)
             with verifying("the grant"):
                 name, sealed = own_grant(self._desk, case)
-        identity = self.keys.identity_for(name)
-        if identity is None:
-            raise NoGrant(
-                "This case was sealed to another key of yours.", slug="grant-for-other-key"
-            )
-        with verifying("the grant"):
-            return open_grant(sealed, identity, case)
+        return open_with_own_key(self._desk, case, name, sealed)
 
     def _read(
         self, listed: dict[str, Any], case: str, key: Identity, directory: Directory

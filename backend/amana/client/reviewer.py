@@ -506,6 +506,11 @@ def _openown_grant(desk: DeskClient, case: str, arrived: list[Mapping[str, Any]]
             "The server does not give the grant that arrived with the testimony.",
             slug="grant-differs",
         )
+    return open_with_own_key(desk, case, name, sealed)
+
+
+def open_with_own_key(desk: DeskClient, case: str, name: str, sealed: bytes) -> Identity:
+    """Open a grant under one's key of that short name; raises NoGrant and GrantUnusable."""
     identity = desk.keys.identity_for(name)
     if identity is None:
         raise NoGrant("This case was sealed to another key of yours.", slug="grant-for-other-key")

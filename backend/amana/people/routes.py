@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Response, request
 
+from amana.access.actions import Moment
 from amana.access.doors import actor, directory_now
 from amana.access.staff import StaffBlueprint
 from amana.api.blueprints import Blueprint
@@ -16,7 +17,6 @@ from amana.api.services import services
 from amana.directory import service as directory
 from amana.errors import Unprocessable
 from amana.people import record, schemas, service
-from amana.people.service import Moment
 
 ENROLMENT_LIMIT_BYTES = 32 * 1024
 

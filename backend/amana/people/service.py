@@ -4,14 +4,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from amana.access.actions import accept
+from amana.access.actions import Moment, accept
 from amana.access.models import (
     Enrolment,
     Invitation,
@@ -81,18 +81,6 @@ class ConsentGiven(Conflict):
 class OnOneself(NotAllowed):
     slug = "own-act"
     title = "Nobody decides about themselves."
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Under which directory and when something is done."""
-
-    directory: Directory
-    now: datetime
-
-    @property
-    def today(self) -> date:
-        return self.now.date()
 
 
 def invite(

@@ -114,11 +114,8 @@ def describe(case: str) -> dict[str, Any]:
 @cases.problems(403, 404, 409, 422)
 def open_case(fields: dict[str, Any], case: str) -> dict[str, Any]:
     """Open a case with a signed action; this is recorded."""
-    given = services()
-    with given.database.transaction() as session:
-        action, until = service.open_case(
-            session, actor(), case, fields["action"], directory_now(), given.clock()
-        )
+    with services().database.transaction() as session:
+        action, until = service.open_case(session, actor(), case, act(fields))
     return {"opening": action.nonce, "valid_until": until}
 
 
@@ -140,10 +137,8 @@ def grants(case: str) -> dict[str, Any]:
 @cases.problems(403, 404, 409, 422)
 def announce_rewrap(fields: dict[str, Any], case: str) -> Response:
     """Say with a signed action that you seal your own grant anew; nothing else of the case is served."""
-    given = services()
-    act = (fields["action"], directory_now(), given.clock())
-    with given.database.transaction() as session:
-        service.announce_rewrap(session, actor(), case, *act)
+    with services().database.transaction() as session:
+        service.announce_rewrap(session, actor(), case, act(fields))
     return Response(status=204)
 
 
@@ -162,10 +157,9 @@ def held_keys() -> dict[str, Any]:
 @cases.problems(403, 404, 409, 422)
 def rewrap(fields: dict[str, Any], case: str) -> Response:
     """Replace your own grant of an opened case by one to your next key."""
-    given, name, grant = services(), fields["intake_key"], unb64(fields["grant"])
-    act = (fields["action"], directory_now(), given.clock())
-    with given.database.transaction() as session:
-        service.rewrap(session, actor(), case, *act, intake_key=name, grant=grant)
+    name, grant = fields["intake_key"], unb64(fields["grant"])
+    with services().database.transaction() as session:
+        service.rewrap(session, actor(), case, act(fields), intake_key=name, grant=grant)
     return Response(status=204)
 
 

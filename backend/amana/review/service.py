@@ -12,24 +12,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from amana.access.actions import accept
+from amana.access.actions import Act
 from amana.access.models import SignedAction
 from amana.access.roles import Actor, Permission
-from amana.access.service import intake_key_of, require
+from amana.access.service import require
 from amana.errors import Conflict, NotAllowed, NotFound, Refusal, Unprocessable
 from amana.intake.models import Grant, State, Testimony, UploadedObject
 from amana.intake.service import move
 from amana.intake.workflow import OPEN
 from amana.protocol.action import Action
-from amana.protocol.case import GRANT_SIZE
-from amana.protocol.directory import Directory
 from amana.protocol.encoding import b64, check_id, parse_day, random_id, sha256_hex
-from amana.protocol.errors import NotSealed, ProtocolError
+from amana.protocol.errors import ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
 from amana.protocol.sealing import Kind, check_sealed
 from amana.review.models import Note
 from amana.routing.models import Assignment
-from amana.routing.service import FIRST, Act, NotAssigned, assigned_to, case_of, grant_of
+from amana.routing.service import FIRST, NotAssigned, assigned_to, case_of, check_grant, grant_of
 
 OPENING_HOURS = 12
 PAGE_LIMIT = 100
@@ -254,23 +252,14 @@ def objects_of(session: Session, case: str) -> Sequence[UploadedObject]:
     return session.scalars(query).all()
 
 
-def open_case(
-    session: Session,
-    actor: Actor,
-    case: str,
-    document: object,
-    directory: Directory,
-    now: datetime,
-) -> tuple[Action, datetime]:
+def open_case(session: Session, actor: Actor, case: str, act: Act) -> tuple[Action, datetime]:
     """Accept a signed opening by whoever has the case, and return it, and until when it works; it is recorded."""
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case, lock=True)
     assigned_to(session, actor, testimony)
     move(session, testimony, "open")
-    action = accept(
-        session, document, actor=actor, directory=directory, kind="open", case=case, now=now
-    )
-    return action, now + timedelta(hours=OPENING_HOURS)
+    action = act.accept(session, actor, "open", case)
+    return action, act.now + timedelta(hours=OPENING_HOURS)
 
 
 def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimony:
@@ -307,13 +296,11 @@ def _check_signed(
         raise OpeningNeeded
 
 
-def announce_rewrap(
-    session: Session, actor: Actor, case: str, document: object, directory: Directory, now: datetime
-) -> None:
+def announce_rewrap(session: Session, actor: Actor, case: str, act: Act) -> None:
     """Let a reader fetch their own grant, and nothing else of the case, to seal it to their next key or to a colleague."""
     require(actor, Permission.REWRAP_GRANT)
     case_of(session, actor, case)
-    accept(session, document, actor=actor, directory=directory, kind="re-wrap", case=case, now=now)
+    act.accept(session, actor, "re-wrap", case)
 
 
 @dataclass(frozen=True)
@@ -346,38 +333,14 @@ def held_keys(session: Session, actor: Actor) -> list[HeldKey]:
 
 
 def rewrap(
-    session: Session,
-    actor: Actor,
-    case: str,
-    document: object,
-    directory: Directory,
-    now: datetime,
-    *,
-    intake_key: str,
-    grant: bytes,
+    session: Session, actor: Actor, case: str, act: Act, *, intake_key: str, grant: bytes
 ) -> None:
     """Replace the actor's own grant by one that they sealed to the key that the directory lists for them now."""
     require(actor, Permission.REWRAP_GRANT)
-    mine = opened_grant(session, actor, case, now)
+    mine = opened_grant(session, actor, case, act.now)
     session.refresh(mine, with_for_update=True)
-    if intake_key != intake_key_of(directory, actor.id):
-        raise Unprocessable(
-            "The grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"
-        )
-    if len(grant) != GRANT_SIZE:
-        raise NotSealed("grants-size", f"A grant has {GRANT_SIZE} bytes.")
-    check_sealed(Kind.GRANT, grant, len(grant))
-    body = {"intake_key": intake_key, "grant": b64(grant)}
-    accept(
-        session,
-        document,
-        actor=actor,
-        directory=directory,
-        kind="grant",
-        case=case,
-        body=body,
-        now=now,
-    )
+    check_grant(act.directory, actor.id, intake_key, grant)
+    act.accept(session, actor, "grant", case, {"intake_key": intake_key, "grant": b64(grant)})
     mine.sealed, mine.intake_key = grant, intake_key
 
 

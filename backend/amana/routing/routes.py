@@ -5,20 +5,21 @@ from typing import Any
 
 from flask import Response
 
+from amana.access.actions import Act
 from amana.access.doors import actor, directory_now
 from amana.access.schemas import ActionIn
 from amana.access.staff import StaffBlueprint
 from amana.api.services import services
 from amana.protocol.encoding import unb64
 from amana.routing import schemas, service
-from amana.routing.service import Act, HandOver
+from amana.routing.service import HandOver
 
 routing = StaffBlueprint("routing", __name__, description="Who works on a case, and by what rules.")
 
 
 def act(fields: dict[str, Any]) -> Act:
     """Return the signed action of a request, and what it was made under."""
-    return Act(fields["action"], directory_now(), services().clock())
+    return Act(directory_now(), services().clock(), fields["action"])
 
 
 @routing.post("/v1/cases/<case>/claims")

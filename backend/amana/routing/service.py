@@ -4,14 +4,14 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from amana.access.actions import accept
+from amana.access.actions import Act
 from amana.access.models import Person, Suspension
 from amana.access.roles import Actor, Permission
 from amana.access.service import intake_key_of, require
@@ -59,39 +59,6 @@ class NotAssigned(NotAllowed):
 class MayNotTake(Unprocessable):
     slug = "may-not-take"
     title = "This person must not have this case."
-
-
-@dataclass(frozen=True)
-class Act:
-    """What a signed action was made under."""
-
-    document: object
-    directory: Directory
-    now: datetime
-
-    @property
-    def today(self) -> date:
-        return self.now.date()
-
-    def accept(
-        self,
-        session: Session,
-        actor: Actor,
-        kind: str,
-        case: str,
-        body: dict[str, Any] | None = None,
-    ) -> None:
-        """Verify and record the action; raises as amana.access.actions.accept does."""
-        accept(
-            session,
-            self.document,
-            actor=actor,
-            directory=self.directory,
-            kind=kind,
-            case=case,
-            body=body,
-            now=self.now,
-        )
 
 
 # Looking at one case
@@ -210,15 +177,7 @@ def set_rules(
     current, _ = rules_now(session)
     if version != current:
         raise Conflict("Somebody else set the rules meanwhile.", slug="rules-outdated")
-    accept(
-        session,
-        act.document,
-        actor=actor,
-        directory=act.directory,
-        kind="rule",
-        body={"rules": document, "replaces": version},
-        now=act.now,
-    )
+    act.accept(session, actor, "rule", body={"rules": document, "replaces": version})
     row = RoutingRules(
         version=version + 1, document=json.dumps(document), set_by=actor.id, set_on=act.today
     )
@@ -228,7 +187,7 @@ def set_rules(
     except IntegrityError:
         raise Conflict("Somebody else set the rules meanwhile.", slug="rules-outdated") from None
     # Who was found by nobody may be found now.
-    _retry_tasks(session, None)
+    _look_again(session, sa.select(RoutingTask.case))
     return version + 1
 
 
@@ -357,12 +316,13 @@ def _by_case(session: Session, query: sa.Select[Any, Any]) -> dict[str, set[str]
 
 
 def something_to_route(session: Session, desks: Collection[str], today: date) -> bool:
-    """Tell, without a lock, whether anything at these desks waits to be routed, or an offer anywhere was let lapse."""
-    late = sa.select(_late(rules_now(session)[1], today).exists())
+    """Tell, without a lock, whether anything waits at these desks, or an offer lapsed, or a new day has places."""
     waiting = sa.select(Testimony.case).where(
         Testimony.state == State.RECEIVED, ~Testimony.routed, Testimony.desk.in_(sorted(desks))
     )
-    return session.scalar(sa.select(waiting.exists())) is True or session.scalar(late) is True
+    late = _late(rules_now(session)[1], today)
+    due = sa.or_(waiting.exists(), late.exists(), _for_today(today).exists())
+    return session.scalar(sa.select(due)) is True
 
 
 def _late(rules: Rules, today: date) -> sa.Select[Assignment]:
@@ -406,7 +366,8 @@ def route_received(
         waiting = waiting.where(Testimony.desk.in_(sorted(desks)))
     if session.scalar(sa.select(waiting.exists())) is not True or not _alone(session):
         return 0
-    rows = session.scalars(waiting.limit(limit)).all()
+    # Locked, so that nobody claims meanwhile; what somebody works on at this moment is looked at another time.
+    rows = session.scalars(waiting.limit(limit).with_for_update(skip_locked=True)).all()
     version, rules = rules_now(session)
     facts = {one.case: one for one in case_facts(session, rows)}
     by_case = {one.case: one for one in rows}
@@ -470,14 +431,18 @@ def _end_task(session: Session, case: str) -> None:
     session.execute(sa.delete(RoutingTask).where(RoutingTask.case == case))
 
 
-def _retry_tasks(session: Session, reasons: Collection[str] | None) -> None:
-    """Let routing look again at cases that found nobody."""
-    tasks = sa.select(RoutingTask.case)
-    if reasons is not None:
-        tasks = tasks.where(RoutingTask.reason.in_(sorted(reasons)))
+def _for_today(today: date) -> sa.Select[str]:
+    """Return the query of cases for which nobody had a place on an earlier day: a new day has new places."""
+    return sa.select(RoutingTask.case).where(
+        RoutingTask.made_on < today, RoutingTask.reason == NobodyBecause.NOBODY_TODAY
+    )
+
+
+def _look_again(session: Session, cases: Collection[str] | sa.Select[str]) -> None:
+    """Let routing look again at cases that nobody works on."""
     session.execute(
         sa.update(Testimony)
-        .where(Testimony.case.in_(tasks), Testimony.state == State.RECEIVED)
+        .where(Testimony.case.in_(cases), Testimony.state == State.RECEIVED)
         .values(routed=False)
         .execution_options(synchronize_session=False)
     )
@@ -489,36 +454,24 @@ def end_unclaimed(session: Session, today: date) -> int:
     Whoever did not claim is not offered the case again; when all were asked, the lead is told.
     """
     _, rules = rules_now(session)
-    rows = session.scalars(_late(rules, today)).all()
+    late = _late(rules, today)
+    lapsed = sa.select(Testimony.case).where(
+        Testimony.case.in_(late.with_only_columns(Assignment.case))
+    )
+    # Whoever claims locks the case too, so what is read after this is what holds.
+    cases = session.scalars(lapsed.with_for_update(skip_locked=True)).all()
+    fresh = late.where(Assignment.case.in_(cases)).execution_options(populate_existing=True)
+    rows = session.scalars(fresh).all()
     for one in rows:
         _end(one, "unclaimed", today)
-    _let_route(session, [one.case for one in rows if one.part == FIRST])
-    # A new day has new places.
-    yesterdays = sa.select(RoutingTask.case).where(
-        RoutingTask.made_on < today, RoutingTask.reason == NobodyBecause.NOBODY_TODAY
-    )
-    session.execute(
-        sa.update(Testimony)
-        .where(Testimony.case.in_(yesterdays), Testimony.state == State.RECEIVED)
-        .values(routed=False)
-        .execution_options(synchronize_session=False)
-    )
+    session.flush()
+    _look_again(session, [one.case for one in rows if one.part == FIRST])
+    _look_again(session, _for_today(today))
     return len(rows)
 
 
 def _end(assignment: Assignment, because: str, today: date) -> None:
     assignment.ended_on, assignment.ended_because = today, because
-
-
-def _let_route(session: Session, cases: Collection[str]) -> None:
-    if cases:
-        session.flush()
-        session.execute(
-            sa.update(Testimony)
-            .where(Testimony.case.in_(list(cases)))
-            .values(routed=False)
-            .execution_options(synchronize_session=False)
-        )
 
 
 # Working on it
@@ -651,7 +604,11 @@ def hand_over(session: Session, actor: Actor, case: str, given: HandOver, act: A
     _check_may_take(session, given.to, testimony, act)
     existing = grant_of(session, given.to, case)
     if existing is None:
-        _check_grant(given, act.directory)
+        if given.grant is None or given.intake_key is None:
+            raise Unprocessable(
+                "This person has no grant of the case; seal one.", slug="grant-needed"
+            )
+        check_grant(act.directory, given.to, given.intake_key, given.grant)
     act.accept(session, actor, "hand-over", case, given.body)
     if existing is None:
         session.add(_granted(testimony, given))
@@ -701,16 +658,15 @@ def _is_gone(session: Session, assignment: Assignment, testimony: Testimony, act
     return facts is None or not facts.works or testimony.desk not in facts.desks
 
 
-def _check_grant(given: HandOver, directory: Directory) -> None:
-    if given.grant is None or given.intake_key is None:
-        raise Unprocessable("This person has no grant of the case; seal one.", slug="grant-needed")
-    if given.intake_key != intake_key_of(directory, given.to):
+def check_grant(directory: Directory, person: str, intake_key: str, grant: bytes) -> None:
+    """Refuse a grant that is not sealed in its form, or not to the key that the directory lists for a person now."""
+    if intake_key != intake_key_of(directory, person):
         raise Unprocessable(
             "The grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"
         )
-    if len(given.grant) != GRANT_SIZE:
+    if len(grant) != GRANT_SIZE:
         raise NotSealed("grants-size", f"A grant has {GRANT_SIZE} bytes.")
-    check_sealed(Kind.GRANT, given.grant, len(given.grant))
+    check_sealed(Kind.GRANT, grant, len(grant))
 
 
 def _granted(testimony: Testimony, given: HandOver) -> Grant:
