@@ -62,7 +62,7 @@ def test_a_case_is_worked_on_handed_over_and_decided(
 
         assert desk.reader(lead, "note", case, "--text", text)[0] == {"note": 1}
         desk.reader(lead, "note", case, "--text", text, "--private")
-        _, refused = desk.reader(lead, "code", case, "--label", "symptoms=nonsense", check=3)
+        _, refused = desk.reader(lead, "code", case, "--label", "symptoms=nonsense", check=2)
         assert "label-unknown" in refused
         key = vocabulary("reliability")[0]["key"]
         labels = ("--label", "violation_status=likely", "--label", f"reliability={key}")
@@ -132,6 +132,10 @@ def test_a_flag_of_sexual_violence_leads_to_trained_readers_alone(tmp_path: Path
         file = tmp_path / "rules.json"
         file.write_text(json.dumps({**rules, "cap_per_day": 3}))
         assert desk.ask(admin, "admin", "rules", "set", file)[0] == {"version": 1}
+        file.write_text(json.dumps({**rules, "claim_days": 0, "duty": {"x": [9]}}))
+        _, refused = desk.ask(admin, "admin", "rules", "set", file, check=2)
+        assert "rules-invalid" in refused
+        assert "claim_days, duty" in refused
         file.write_text("[]")
         _, refused = desk.ask(admin, "admin", "rules", "set", file, check=2)
         assert "rules-invalid" in refused

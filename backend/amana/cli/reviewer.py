@@ -26,7 +26,6 @@ from amana.client.newcomer import Newcomer
 from amana.client.reviewer import (
     GrantUnusable,
     HeldKey,
-    ListedCase,
     Reviewer,
     case_argument,
     spent_keys,
@@ -38,6 +37,15 @@ from amana.protocol.note import DECISIONS, LIMIT_BYTES, RELATIONS
 
 as_reader = as_staff(Caseworker, "reader")
 COUNTED_UP_TO = 1000
+COLUMNS = {
+    "case": "case",
+    "desk": "desk",
+    "state": "state",
+    "assigned": "whose",
+    "received_on": "received",
+    "flags": "flags",
+    "size": "size",
+}
 STATES = [
     "received",
     "in-review",
@@ -239,33 +247,10 @@ def cases(
     if as_json:
         click.echo(json.dumps({"cases": [asdict(one) for one in found]}))
     elif found:
-        _print_table(found)
+        rows = ({**asdict(one), "size": f"{one.size / 1e6:.1f} MB"} for one in found)
+        show(COLUMNS, rows, "case")
     else:
         click.echo("No case waits for you.")
-
-
-def _print_table(found: list[ListedCase]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    # The id is what a person copies into the next command, so it is never cut.
-    table.add_column("case", min_width=32, no_wrap=True)
-    for title in ("desk", "state", "whose", "received", "language", "flags", "objects", "size"):
-        table.add_column(title, overflow="fold")
-    for one in found:
-        table.add_row(
-            one.case,
-            one.desk,
-            one.state,
-            one.assigned,
-            one.received_on,
-            one.language,
-            ", ".join(one.flags),
-            str(one.objects),
-            f"{one.size / 1e6:.1f} MB",
-        )
-    Console().print(table)
 
 
 @reviewer.command(name="open")

@@ -7,12 +7,36 @@ from typing import Any, Final
 
 from amana.client.errors import NotVerified, Usage
 from amana.client.staff import Staff
+from amana.protocol import schema
 from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import DESK, LANGUAGE
 
 LIMIT_BYTES: Final = 8 * 2**20
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def _between(least: int, most: int) -> schema.Check:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _are_weekdays(value: object) -> bool:
+    return isinstance(value, list) and value == [day for day in range(7) if day in value]
+
+
+def _is_duty(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        check_id(person) and _are_weekdays(days) for person, days in value.items()
+    )
+
+
+_RULES: Final[schema.Checks] = {
+    "claim_days": _between(1, 30),
+    "urgent_claim_days": _between(1, 30),
+    "cap_per_day": _between(1, 1000),
+    "duty": _is_duty,
+}
+"""The form of rules, as the server checks it too (docs/protocol.md §12.4)."""
 
 
 class Administrator(Staff):
@@ -42,7 +66,11 @@ class Administrator(Staff):
         return self._desk.get("/v1/rules").document()
 
     def set_rules(self, rules: Mapping[str, Any]) -> int:
-        """Put new rules in the place of those in force; returns their version."""
+        """Put new rules in the place of those in force; returns their version. Raises Usage for what are none."""
+        try:
+            schema.checked_by(_RULES, dict(rules), "rules-invalid")
+        except ProtocolError as error:
+            raise Usage(error.title, slug=error.slug) from None
         replaced = self.rules().get("version")
         body = {"rules": dict(rules), "replaces": replaced}
         version = self.act("rule", "/v1/rules", body=body).document().get("version")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """A reader at work on a case: hand it over, recuse, write notes and labels, decide. Everything is signed and sealed here."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,7 +86,8 @@ class Caseworker(Reviewer):
         """Sign and seal a note, a coding or a link, and add it to a case; returns its number."""
         case_argument(case)
         if kind == "coding":
-            check_labels(content["labels"])
+            with _usable():
+                check_labels(content["labels"])
         directory = self._directory().directory
         sealed = self._sealed(case, directory, kind, content, audience)
         answer = self._desk.act(
@@ -158,17 +161,18 @@ class Caseworker(Reviewer):
             recipient = own_notes(self.keys.signing).recipient
         else:
             recipient = self._case_key(case, directory, "open").recipient
-        return seal_note(
-            self.keys.signing,
-            recipient,
-            deployment=directory.deployment,
-            case=case,
-            author=self.keys.id,
-            audience=audience,
-            kind=kind,
-            content=content,
-            made_on=self._desk.clock().date().isoformat(),
-        )
+        with _usable():
+            return seal_note(
+                self.keys.signing,
+                recipient,
+                deployment=directory.deployment,
+                case=case,
+                author=self.keys.id,
+                audience=audience,
+                kind=kind,
+                content=content,
+                made_on=self._desk.clock().date().isoformat(),
+            )
 
     def _case_key(self, case: str, directory: Directory, kind: str) -> Identity:
         """Fetch one's own grant and open it; without a recent opening one is signed, and recorded, as `kind`."""
@@ -207,6 +211,15 @@ class Caseworker(Reviewer):
             content=note.content,
             verified=fits and note.verify(signing_key),
         )
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Say that what the person wrote cannot be a note, as their fault and not as a server's lie."""
+    try:
+        yield
+    except ProtocolError as error:
+        raise Usage(error.title, slug=error.slug) from None
 
 
 def _person(person: str) -> str:
