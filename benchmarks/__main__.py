@@ -36,7 +36,7 @@ def main() -> None:
         type=int,
         nargs="+",
         default=[10_000, 1_000_000],
-        help="Sizes of the queue; 10000000 needs twenty gigabytes and half an hour.",
+        help="Sizes of the queue; 10000000 needs thirty gigabytes and twenty minutes.",
     )
     arguments = parser.parse_args()
     figures: dict[str, Any] = {

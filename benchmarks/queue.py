@@ -34,6 +34,12 @@ INSERT INTO grants ("case", reader, intake_key, sealed, desk, received_on, state
 SELECT "case", :reader, lpad('', 32, 'k'), '', desk, received_on, state,
   paid + CASE WHEN flags = 'urgent' THEN 1000 ELSE 0 END FROM testimonies
 """
+# Whoever worked on a case still has it, so that most cases have an assignment.
+ASSIGNMENTS = """
+INSERT INTO assignments (id, "case", reader, part, "by", urgent, offered_on, claimed_on, explanation)
+SELECT "case", "case", :reader, 'first', 'routing', false, received_on,
+  CASE WHEN state = 'received' THEN NULL ELSE received_on END, '{}' FROM testimonies
+"""
 
 
 def fill(database: Database, cases: int) -> None:
@@ -41,6 +47,7 @@ def fill(database: Database, cases: int) -> None:
     with database.engine.begin() as connection:
         connection.execute(sa.text(FILL), {"first": 1, "last": cases})
         connection.execute(sa.text(GRANTS), {"reader": READER})
+        connection.execute(sa.text(ASSIGNMENTS), {"reader": READER})
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("VACUUM ANALYZE"))
 
