@@ -53,6 +53,10 @@ LANGUAGE = r"\A[a-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}\Z"
 DESK = r"\A[a-z0-9][a-z0-9-]{0,31}\Z"
 
 
+LASTING = ("deployment", "desk", "language", "flags", "withdrawal_delay_days", "control")
+"""What no later version of a policy changes."""
+
+
 def is_scope(text: object) -> bool:
     """Tell whether `text` names a use that a witness can consent to."""
     return isinstance(text, str) and (text in SCOPES or bool(COURT_SCOPE.fullmatch(text)))
@@ -150,6 +154,48 @@ def first_policy(
     signed = canonical(control.sign_fields(TAG, fields))
     parse_policy(signed)
     return signed
+
+
+def next_policy(
+    control: SigningKey,
+    previous: Policy,
+    *,
+    scopes: Mapping[str, str],
+    identity_level: str,
+    made_on: str,
+) -> bytes:
+    """Return the signed policy that follows `previous`, with other scopes and another identity level."""
+    fields = {
+        "v": 1,
+        "deployment": previous.deployment,
+        "seq": previous.seq + 1,
+        "prev_sha256": previous.sha256,
+        "desk": previous.desk,
+        "language": previous.language,
+        "consent": {
+            "text": previous.consent_text,
+            "text_sha256": previous.consent_text_sha256,
+            "scopes": dict(scopes),
+        },
+        "identity_level": identity_level,
+        "flags": list(previous.flags),
+        "withdrawal_delay_days": previous.withdrawal_delay_days,
+        "control": control.public,
+        "made_on": made_on,
+    }
+    signed = canonical(control.sign_fields(TAG, fields))
+    check_successor(previous, parse_policy(signed))
+    return signed
+
+
+def check_successor(previous: Policy, policy: Policy) -> None:
+    """Refuse a policy that does not follow `previous`, or changes what never changes."""
+    if (policy.seq, policy.prev_sha256) != (previous.seq + 1, previous.sha256):
+        raise schema.Fault("policy-order", "The policy does not follow the one before it.")
+    if any(getattr(policy, name) != getattr(previous, name) for name in LASTING):
+        raise schema.Fault(
+            "policy-changes", "A later policy changes what stays as it was at the beginning."
+        )
 
 
 def parse_policy(data: bytes) -> Policy:
