@@ -14,6 +14,7 @@ from amana.api.problems import ProblemApi, register_problems
 from amana.api.secrets import load_secrets
 from amana.api.services import Services
 from amana.config import Config
+from amana.consent import routes as consent
 from amana.directory import routes as directory
 from amana.intake import routes as intake
 from amana.intake.writers import Writers
@@ -38,6 +39,7 @@ BLUEPRINTS = {
         intake.admission,
         intake.testimonies,
         intake.resumable,
+        consent.control,
         directory.directory,
     ),
     # Staff's clients verify the directory too, and speak to the desk only.

@@ -95,6 +95,11 @@ class Gone(Refusal):
     title = "This is no longer here."
 
 
+class CaseWithdrawn(Gone):
+    slug = "case-withdrawn"
+    title = "The witness has withdrawn this testimony."
+
+
 class UploadGone(Gone):
     slug = "upload-gone"
     title = "This upload was finished, deleted, or kept open for too long."

@@ -23,6 +23,14 @@ GRANT SELECT, INSERT ON directory_versions TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON testimonies, grants, objects TO amana_intake;
 GRANT SELECT, INSERT, UPDATE, DELETE ON server_processes TO amana_intake;
 
+-- Intake also hears what witnesses say later: it tells them who opened their testimony, ends work on what was
+-- withdrawn, and destroys it when its delay is over.
+GRANT SELECT, INSERT, UPDATE, DELETE ON policy_versions, control_statements, control_nonces, withdrawals TO amana_intake;
+GRANT SELECT ("case", actor, action, accepted_at, body), UPDATE (body) ON actions TO amana_intake;
+GRANT SELECT ("case", ended_on), UPDATE (ended_on, ended_because) ON assignments TO amana_intake;
+GRANT SELECT ("case"), DELETE ON routing_tasks, notes TO amana_intake;
+GRANT SELECT ON policy_versions, withdrawals TO amana_desk;
+
 -- Desk: staff sign in, open and read; of a testimony only its state changes, and whether it was routed.
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
 GRANT UPDATE (state, routed) ON testimonies TO amana_desk;

@@ -23,6 +23,7 @@ OPEN_TO_ALL = {
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/v1/admission"),
+    ("POST", "/v1/control"),  # The control key's signature is the authority.
     ("POST", "/v1/directory"),  # The officers' signatures are the only authority.
     ("GET", "/v1/directory/<path:name>"),
     ("POST", "/v1/enrolments"),  # The invitation is.

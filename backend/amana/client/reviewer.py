@@ -285,7 +285,7 @@ class Reviewer(Staff):
         listed = verified.directory.intake_key(self.keys.id)
         if listed is None or intake_key_id(listed) != name:
             raise Usage("The officers do not list your newest key yet.", slug="key-not-listed")
-        waiting = [one for one in self.cases() if one.intake_key != name]
+        waiting = [one for one in self.cases(state="any") if one.intake_key != name]
         done, left = [], []
         with self._progress.step("Sealing anew", len(waiting)) as advance:
             for one in waiting:

@@ -88,6 +88,19 @@ class Testimony(Base):
     )
 
 
+class PolicyVersion(Base):
+    """A later version of a testimony's policy, as its control key signed it; version 0 came with the testimony."""
+
+    __tablename__ = "policy_versions"
+
+    case: Mapped[str] = mapped_column(
+        CASE, sa.ForeignKey("testimonies.case", ondelete="CASCADE"), primary_key=True
+    )
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    policy: Mapped[bytes]
+    received_on: Mapped[date]
+
+
 class Grant(Base):
     """The case key sealed to one reader. What orders a queue is copied here, so that it needs one index only."""
 

@@ -13,10 +13,20 @@ from sqlalchemy.orm import Session
 
 from amana.custody import service as custody
 from amana.errors import CaseIncomplete, Conflict, NotFound, Unprocessable, UploadGone
-from amana.intake.models import Grant, ObjectState, ServerProcess, State, Testimony, UploadedObject
+from amana.intake.models import (
+    Grant,
+    ObjectState,
+    PolicyVersion,
+    ServerProcess,
+    State,
+    Testimony,
+    UploadedObject,
+)
 from amana.intake.workflow import after
 from amana.protocol.case import intake_key_id
+from amana.protocol.consent import Entry
 from amana.protocol.directory import Directory, eligible
+from amana.protocol.policy import parse_policy
 from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import CheckedSubmission, Limits, Submission, check_submission
@@ -186,9 +196,36 @@ def revive(session: Session, testimony: Testimony, today: date, upload_days: int
     """Give a repeated announcement its full time again, unless its uploads have ended."""
     if testimony.state != State.ARRIVING:
         return
+    if is_abandoned(testimony):
+        raise UploadGone
     if any(one.state == ObjectState.DELETED for one in objects_of(session, testimony.case)):
         raise UploadGone
     testimony.expires_on = today + timedelta(days=upload_days)
+
+
+def abandon(session: Session, testimony: Testimony) -> None:
+    """End the uploads of an unfinished testimony because its witness withdrew it; `expire` deletes the rest.
+
+    It expires before it was announced, which nothing else does, so that no announcement revives it.
+    """
+    testimony.expires_on = testimony.announced_on - timedelta(days=1)
+    for upload in objects_of(session, testimony.case):
+        if upload.process is not None:
+            upload.wanted = True
+
+
+def is_abandoned(testimony: Testimony) -> bool:
+    """Tell whether the witness withdrew an unfinished testimony."""
+    return testimony.expires_on is not None and testimony.expires_on < testimony.announced_on
+
+
+def policy_chain(session: Session, testimony: Testimony) -> list[Entry]:
+    """Return the versions of a testimony's policy in their order, each with its day of receipt."""
+    query = sa.select(PolicyVersion).where(PolicyVersion.case == testimony.case)
+    later = session.scalars(query.order_by(PolicyVersion.seq)).all()
+    first = (testimony.policy, testimony.received_on or testimony.announced_on)
+    versions = [first, *((one.policy, one.received_on) for one in later)]
+    return [Entry(parse_policy(policy), day) for policy, day in versions]
 
 
 def objects_of(session: Session, case: str) -> Sequence[UploadedObject]:
@@ -292,6 +329,7 @@ def whole_but_waiting(session: Session) -> list[str]:
         ),
     )
     query = sa.select(Testimony.case).where(Testimony.state == State.ARRIVING, ~missing)
+    query = query.where(Testimony.expires_on >= Testimony.announced_on)
     return list(session.scalars(query.order_by(Testimony.case)))
 
 
@@ -344,6 +382,8 @@ def complete(
     session.refresh(testimony)
     if testimony.receipt is not None:
         return testimony.receipt
+    if is_abandoned(testimony):
+        raise UploadGone
     if any(one.state != ObjectState.VERIFIED for one in objects_of(session, checked.case)):
         raise CaseIncomplete
     testimony.receipt = _receipt(session, checked, today, custody_log)

@@ -2,6 +2,8 @@
 """What is due from time to time; idempotent, and safe to run twice and from two machines at once."""
 
 from amana.api.services import Services
+from amana.consent import service as consent
+from amana.consent.destroying import destroy_due, keep_statements, repeat_statements
 from amana.directory import service as directory
 from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
@@ -16,7 +18,10 @@ def maintain(services: Services) -> dict[str, int]:
         refreshed = directory.refresh(session, services.secrets.online, services.clock())
     with services.database.transaction() as session:
         may_route = routing.may_route(session)
+        consent.forget_nonces(session, services.today())
         unclaimed = routing.end_unclaimed(session, services.today()) if may_route else 0
+    repeated = repeat_statements(services)
+    kept = keep_statements(services)
     received = receive_what_is_whole(services, Writers(services.database))
     return {
         "directory_metadata_signed": refreshed,
@@ -24,6 +29,9 @@ def maintain(services: Services) -> dict[str, int]:
         "unclaimed_cases_taken_back": unclaimed,
         "cases_routed": _route_all(services) if may_route else 0,
         "abandoned_uploads_deleted": expire(services),
+        "statements_repeated": repeated,
+        "statements_kept": kept,
+        "withdrawn_cases_destroyed": destroy_due(services),
     }
 
 

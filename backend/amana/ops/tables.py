@@ -2,6 +2,7 @@
 """All tables of all stages, gathered so that migrations and checks see the whole schema."""
 
 import amana.access.models
+import amana.consent.models
 import amana.custody.models
 import amana.directory.models
 import amana.intake.models

@@ -2,6 +2,7 @@
 """The desk's surface: the queue, openings, and sealed bytes under them."""
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +35,9 @@ from amana.review.schemas import (
 from amana.routing import service as routing
 from amana.routing.routes import act
 
+CHECK_AFTER_BYTES = 4 * 2**20
+CHECK_AFTER_SECONDS = 1.0
+
 cases = StaffBlueprint(
     "cases", __name__, description="Cases, openings, and sealed bytes under them."
 )
@@ -55,7 +59,8 @@ def queue(fields: dict[str, Any]) -> dict[str, Any]:
             cursor=fields.get("cursor"),
             limit=fields["limit"],
         )
-    return {"cases": page, "next": following}
+        withdrawn = service.withdrawn(session, actor(), services().today())
+    return {"cases": page, "next": following, "withdrawn": withdrawn}
 
 
 def _route_what_waits() -> None:
@@ -193,7 +198,7 @@ def sealed_object(case: str, n: int) -> Response:
         raise service.RangeRefused(headers={"Content-Range": f"bytes */{stored.size}"}) from None
     start, end = wanted or (0, stored.size)
     body: Iterator[bytes] | bytes = (
-        given.blobs.read(stored.key, start, end - start)
+        _while_served(given.blobs.read(stored.key, start, end - start), case)
         if stored.inline is None
         else stored.inline[start:end]
     )
@@ -205,6 +210,26 @@ def sealed_object(case: str, n: int) -> Response:
     if wanted:
         response.headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
     return response
+
+
+def _while_served(blocks: Iterator[bytes], case: str) -> Iterator[bytes]:
+    """Go on only while the case is served to the reader; a withdrawal ends what is already running."""
+    given, reader = services(), actor()
+
+    def check() -> None:
+        with given.database.reading() as session:
+            service.served(session, reader, case, given.today())
+
+    def checked() -> Iterator[bytes]:
+        sent, checked_at = 0, time.monotonic()
+        for block in blocks:
+            if sent >= CHECK_AFTER_BYTES or time.monotonic() - checked_at >= CHECK_AFTER_SECONDS:
+                check()
+                sent, checked_at = 0, time.monotonic()
+            sent += len(block)
+            yield block
+
+    return checked()
 
 
 @cases.post("/v1/cases/<case>/notes")

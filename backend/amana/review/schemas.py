@@ -26,7 +26,9 @@ class QueueIn(DeskIn):
     """Which cases, and from where on."""
 
     state = ma.fields.String(
-        validate=ma.validate.OneOf([one.value for one in State if one is not State.ARRIVING])
+        validate=ma.validate.OneOf(
+            ["any", *(one.value for one in State if one is not State.ARRIVING)]
+        )
     )
     cursor = ma.fields.String(validate=ma.validate.Length(max=128))
     limit = ma.fields.Integer(load_default=50, validate=ma.validate.Range(1, 100))
@@ -57,10 +59,18 @@ class ListedOut(ma.Schema):
     )
 
 
+class WithdrawnOut(ma.Schema):
+    """A case of yours that its witness withdrew; nobody may read it any more, and copies of it are to be deleted."""
+
+    case = ma.fields.String()
+    withdrawn_on = ma.fields.Date()
+
+
 class QueueOut(ma.Schema):
     """A page of the queue."""
 
     cases = ma.fields.List(ma.fields.Nested(ListedOut))
+    withdrawn = ma.fields.List(ma.fields.Nested(WithdrawnOut))
     next = ma.fields.String(allow_none=True)
 
 

@@ -18,12 +18,14 @@ from amana.access.roles import Actor, Permission
 from amana.access.service import require
 from amana.errors import Conflict, NotAllowed, NotFound, Refusal, Unprocessable
 from amana.intake.models import Grant, State, Testimony, UploadedObject
-from amana.intake.service import move
+from amana.intake.service import move, policy_chain
 from amana.intake.workflow import OPEN
 from amana.protocol.action import Action
+from amana.protocol.consent import READERS, covers
 from amana.protocol.encoding import b64, check_id, parse_day, random_id, sha256_hex
 from amana.protocol.errors import ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
+from amana.protocol.policy import IDENTITY_LEVELS
 from amana.protocol.sealing import Kind, check_sealed
 from amana.review.models import Note
 from amana.routing.models import Assignment
@@ -31,6 +33,10 @@ from amana.routing.service import FIRST, NotAssigned, assigned_to, case_of, chec
 
 OPENING_HOURS = 12
 PAGE_LIMIT = 100
+ANY = "any"
+"""Asks for cases in all states."""
+TOLD_DAYS = 35
+"""How long readers are told that a case of theirs was withdrawn."""
 COUNT_LIMIT = 1000
 MAX_NOTES = 2000
 NOTES_PAGE = 50
@@ -98,7 +104,7 @@ def queue(
     """
     require(actor, Permission.LIST_CASES)
     desks = _desks(actor, desk)
-    states = OPEN if state is None else (State(state),)
+    states = OPEN if state is None else tuple(State) if state == ANY else (State(state),)
     after = None if cursor is None else parse_place(cursor)
     if not desks:
         return [], None
@@ -186,6 +192,21 @@ def _listed(row: Any, reader: str) -> Listed:
     )
 
 
+def withdrawn(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:
+    """Return the cases that the actor worked on when their witness withdrew them, in the last weeks."""
+    query = (
+        sa.select(Assignment.case, Assignment.ended_on)
+        .join(Testimony, Testimony.case == Assignment.case)
+        .where(Assignment.reader == actor.id, Assignment.ended_because == "withdrawn")
+        .where(Assignment.ended_on >= today - timedelta(days=TOLD_DAYS))
+        .where(Testimony.state == State.WITHDRAWN)
+        .order_by(Assignment.ended_on, Assignment.case)
+        .limit(PAGE_LIMIT)
+    )
+    rows = session.execute(query)
+    return [{"case": row.case, "withdrawn_on": row.ended_on} for row in rows]
+
+
 def counts(session: Session, actor: Actor, desk: str | None) -> dict[str, int]:
     """Count a reader's cases in each state, up to a thousand each: counting them all would cost more than anybody needs."""
     require(actor, Permission.LIST_CASES)
@@ -257,6 +278,7 @@ def open_case(session: Session, actor: Actor, case: str, act: Act) -> tuple[Acti
     require(actor, Permission.OPEN_CASE)
     testimony = case_of(session, actor, case, lock=True)
     assigned_to(session, actor, testimony)
+    _check_consent(session, testimony, act.today)
     move(session, testimony, "open")
     action = act.accept(session, actor, "open", case)
     return action, act.now + timedelta(hours=OPENING_HOURS)
@@ -265,17 +287,33 @@ def open_case(session: Session, actor: Actor, case: str, act: Act) -> tuple[Acti
 def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimony:
     """Return a case that the actor has, and opened within the last twelve hours."""
     require(actor, Permission.OPEN_CASE)
-    testimony = case_of(session, actor, case)
-    assigned_to(session, actor, testimony)
+    testimony = served(session, actor, case, now.date())
     _check_signed(session, actor, case, now, ("open",))
     return testimony
+
+
+def served(session: Session, actor: Actor, case: str, today: date) -> Testimony:
+    """Return a case that the actor has and its witness lets the desk read; asked again while a long answer is sent."""
+    testimony = case_of(session, actor, case)
+    assigned_to(session, actor, testimony)
+    _check_consent(session, testimony, today)
+    return testimony
+
+
+def _check_consent(session: Session, testimony: Testimony, today: date) -> None:
+    chain = policy_chain(session, testimony)
+    covered = covers(chain, READERS, "review", IDENTITY_LEVELS[0], today)
+    if not covered.allowed:
+        raise NotAllowed(covered.title, slug=covered.reason)
 
 
 def opened_grant(session: Session, actor: Actor, case: str, now: datetime) -> Grant:
     """Return the actor's grant of a case that they opened, or said to seal anew, within the last twelve hours."""
     require(actor, Permission.OPEN_CASE)
-    case_of(session, actor, case)
-    _check_signed(session, actor, case, now, ("open", "re-wrap"))
+    testimony = case_of(session, actor, case)
+    withdrawn = testimony.state == State.WITHDRAWN
+    # Sealing one's own grant anew opens nothing, and a withdrawal may still be taken back.
+    _check_signed(session, actor, case, now, ("re-wrap",) if withdrawn else ("open", "re-wrap"))
     grant = grant_of(session, actor.id, case)
     if grant is None:
         raise NotFound

@@ -57,6 +57,13 @@ class Assignment(Base):
             sqlite_where=sa.text("ended_on IS NULL AND claimed_on IS NULL"),
         ),
         sa.Index("ix_assignments_offered", "offered_on", "reader"),
+        sa.Index(
+            "ix_assignments_withdrawn",
+            "reader",
+            "ended_on",
+            postgresql_where=sa.text("ended_because = 'withdrawn'"),
+            sqlite_where=sa.text("ended_because = 'withdrawn'"),
+        ),
     )
 
 

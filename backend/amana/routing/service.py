@@ -16,7 +16,7 @@ from amana.access.models import Person, Suspension
 from amana.access.roles import Actor, Permission
 from amana.access.service import intake_key_of, require
 from amana.access.standing import Facts, Standing, standing
-from amana.errors import Conflict, NotAllowed, NotFound, Unprocessable
+from amana.errors import CaseWithdrawn, Conflict, NotAllowed, NotFound, Unprocessable
 from amana.intake.models import Grant, State, Testimony
 from amana.intake.service import move, rank_of
 from amana.intake.workflow import DECIDED, OPEN
@@ -128,15 +128,17 @@ def assignments_seen(
 def assigned_to(session: Session, actor: Actor, testimony: Testimony) -> Assignment:
     """Return the assignment under which the actor works on a case; whoever did the work may read what they decided.
 
-    Refuses everybody else, also those who hold a grant.
+    Refuses everybody else, also those who hold a grant. Raises CaseWithdrawn, NotAssigned.
     """
+    if testimony.state == State.WITHDRAWN:
+        raise CaseWithdrawn
     query = (
         sa.select(Assignment)
         .where(Assignment.case == testimony.case, Assignment.reader == actor.id)
         .where(Assignment.claimed_on.is_not(None), Assignment.ended_on.is_(None))
     )
     found = session.scalar(query)
-    if found is None or testimony.state == State.WITHDRAWN:
+    if found is None:
         raise NotAssigned
     return found
 

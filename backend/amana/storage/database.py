@@ -119,6 +119,15 @@ class Database:
         with self.reading() as session:
             session.execute(sa.text("SELECT 1"))
 
+    def forget_deleted(self) -> None:
+        """Let go of what was deleted: SQLite's journal keeps pages as they were before.
+
+        PostgreSQL's vacuum does it in its own time, and backups and disks later still (docs/threat-model.md).
+        """
+        if self.is_sqlite:
+            with self._faults(), self.engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def dispose(self) -> None:
         """Close all connections; a forked child calls this before it opens its own."""
         self.engine.dispose()

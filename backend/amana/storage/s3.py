@@ -186,7 +186,7 @@ class S3Store:
         return None
 
     def delete(self, key: str, progress: Progress) -> None:
-        """Delete the object, its tails, and the parts of every upload of it, recorded or not."""
+        """Delete the object, its tails, and the parts of every upload of it, recorded or not; every version of them."""
         self._remove(self._name(key))
         with suppress(BlobDamaged):
             # Listings may lag behind, so what is recorded is deleted by name.
@@ -195,6 +195,7 @@ class S3Store:
             if state.upload:
                 self._abort(key, state.upload)
         self._sweep(key)
+        self._delete_versions(self._name(key))
 
     def prepare(self) -> None:
         try:
@@ -348,6 +349,23 @@ class S3Store:
             self._remove(tail)
         for upload in uploads:
             self._abort(key, upload)
+
+    def _delete_versions(self, name: str) -> None:
+        """Delete what a bucket with versioning still keeps of an object, and the marks of its deletion."""
+        listings = self._s3.get_paginator("list_object_versions")
+        try:
+            pages = list(listings.paginate(Bucket=self.settings.bucket, Prefix=name))
+        except ClientError as error:
+            if error.response.get("Error", {}).get("Code") == "NotImplemented":
+                return
+            raise StoreUnavailable from None
+        except BotoCoreError:
+            raise StoreUnavailable from None
+        for page in pages:
+            for one in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
+                if one["Key"] == name or one["Key"].startswith(f"{name}.tail-"):
+                    with suppress(BlobMissing), _faults():
+                        self._s3.delete_object(**self._at(one["Key"]), VersionId=one["VersionId"])
 
     def _abort(self, key: str, upload: str) -> None:
         with suppress(_UploadMissing), _faults():

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Where a witness's statements come in, anonymously: the control key's signature is the only authority."""
+
+from typing import Any
+
+from flask import request
+
+from amana.api.blueprints import Blueprint
+from amana.api.doors import nobody_needs_to_sign_in
+from amana.api.problems import MEDIA_TYPE, Problem
+from amana.api.services import services
+from amana.consent import service
+from amana.consent.destroying import destroy_behind
+from amana.consent.schemas import StatementIn, StatusOut
+from amana.directory import service as directory
+from amana.errors import Unprocessable
+from amana.protocol.control import LIMIT_BYTES, parse_control
+from amana.protocol.encoding import canonical
+
+control = Blueprint("control", __name__, description="What a witness says with the codename alone.")
+control.before_request(nobody_needs_to_sign_in)
+
+
+@control.post("/v1/control")
+@control.arguments(StatementIn)
+@control.response(200, StatusOut)
+@control.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@control.alt_response(409, schema=Problem, content_type=MEDIA_TYPE)
+@control.alt_response(410, schema=Problem, content_type=MEDIA_TYPE)
+@control.alt_response(422, schema=Problem, content_type=MEDIA_TYPE)
+def state(fields: dict[str, Any]) -> dict[str, Any]:
+    """Tell how a testimony stands; change its consent, withdraw it, or take that back."""
+    given, statement = services(), parse_control(fields["statement"])
+    today = given.today()
+    with given.database.reading() as session:
+        now = directory.current(session, given.caches)
+    if statement.deployment != now.deployment:
+        raise Unprocessable(
+            "The statement was made for another installation.", slug="deployment-unknown"
+        )
+    service.check_when(statement, today)
+    receipt, is_due = None, False
+    with given.database.transaction() as session:
+        if statement.kind == "status":
+            testimony = service.ask(session, statement, today)
+        else:
+            taken = service.change(
+                session,
+                statement,
+                document=canonical(fields["statement"]),
+                texts={(text.id, text.sha256) for text in now.consent_texts},
+                today=today,
+                custody_log=given.secrets.custody_log,
+            )
+            receipt, is_due, testimony = taken.receipt, taken.is_due, taken.testimony
+        told = service.status(session, testimony, today)
+    if is_due:
+        destroy_behind(given)
+    return {**told, "receipt": receipt}
+
+
+@control.before_request
+def limit_body() -> None:
+    """Allow for a statement with a policy in it, in any spelling."""
+    request.max_content_length = 2 * LIMIT_BYTES

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What a witness may say with the codename alone: how it stands, another consent, withdrawal. Never commits."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from amana.access.models import SignedAction
+from amana.consent.models import ControlStatement, SpentNonce, Withdrawal
+from amana.custody import service as custody
+from amana.errors import CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
+from amana.intake.models import Grant, ObjectState, PolicyVersion, State, Testimony, UploadedObject
+from amana.intake.service import StateForbids, abandon, is_abandoned, move, policy_chain
+from amana.protocol.control import CLOCK_DAYS, Control, Head, control_event
+from amana.protocol.encoding import b64
+from amana.protocol.policy import check_successor
+from amana.protocol.receipt import sign_receipt
+from amana.protocol.signing import SigningKey
+from amana.review.models import Note
+from amana.routing.models import Assignment, RoutingTask
+from amana.storage.blobs import Progress
+
+BACKUP_DAYS = 35
+"""How long a backup may be kept (docs/operating.md)."""
+MAX_STATEMENTS = 200
+
+
+class ControlUnknown(NotFound):
+    slug = "control-unknown"
+    title = "There is no testimony under this control key."
+
+
+class ControlKnown(Conflict):
+    slug = "control-known"
+    title = "This statement was received before; it counts once."
+
+
+class ControlOrder(Conflict):
+    slug = "control-order"
+    title = (
+        "The statement does not follow the last one about this testimony; ask for its status first."
+    )
+
+
+class ControlOutdated(Unprocessable):
+    slug = "control-outdated"
+    title = "The statement is too old, or of a day to come; is the clock right?"
+
+
+class CaseDestroyed(Gone):
+    slug = "case-destroyed"
+    title = "The testimony was withdrawn and destroyed, or is about to be."
+
+
+class ConsentTextUnknown(Unprocessable):
+    slug = "consent-text-unknown"
+    title = "The consent text is not one of this installation's."
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a statement led to: the receipt of a change, and whether bytes are to go now."""
+
+    testimony: Testimony
+    receipt: dict[str, Any]
+    is_due: bool
+
+
+def check_when(statement: Control, today: date) -> None:
+    """Refuse a statement that is too old, or from the future."""
+    if not statement.is_timely(today):
+        raise ControlOutdated
+
+
+def ask(session: Session, statement: Control, today: date) -> Testimony:
+    """Return the testimony whose status is asked; nothing stays of the question but a nonce."""
+    testimony = _find(session, statement, lock=False)
+    if session.get(SpentNonce, statement.nonce) is not None:
+        raise ControlKnown
+    session.add(SpentNonce(nonce=statement.nonce, spent_on=today))
+    try:
+        session.flush()
+    except IntegrityError:
+        raise ControlKnown from None
+    return testimony
+
+
+def change(
+    session: Session,
+    statement: Control,
+    *,
+    document: bytes,
+    texts: Collection[tuple[str, str]],
+    today: date,
+    custody_log: SigningKey,
+) -> Taken:
+    """Do what a witness states: change the consent, withdraw, take a withdrawal back; once.
+
+    `texts` are the id and hash of the consent texts that the officers signed.
+    """
+    testimony = _find(session, statement, lock=True)
+    if testimony.state == State.ARRIVING:
+        return _withdraw_unfinished(session, testimony, statement, today, custody_log)
+    spent = sa.select(ControlStatement.case).where(ControlStatement.nonce == statement.nonce)
+    if session.scalar(spent) is not None:
+        raise ControlKnown
+    head = head_of(session, testimony)
+    if not statement.follows(head) or head.seq >= MAX_STATEMENTS:
+        raise ControlOrder
+    withdrawal = session.get(Withdrawal, testimony.case)
+    if statement.kind == "consent":
+        _change_consent(session, testimony, statement, texts, today)
+    elif statement.kind == "withdraw":
+        withdrawal = _withdraw(session, testimony, statement, today)
+    else:
+        _take_back(session, testimony, withdrawal, today)
+        withdrawal = None
+    session.add(
+        ControlStatement(
+            case=testimony.case,
+            seq=head.seq + 1,
+            kind=statement.kind,
+            nonce=statement.nonce,
+            sha256=statement.sha256,
+            document=document,
+            received_on=today,
+        )
+    )
+    receipt = _receipt(session, statement, testimony.case, today, custody_log)
+    due = withdrawal is not None and withdrawal.destroy_on <= today
+    return Taken(testimony, receipt, due)
+
+
+def _find(session: Session, statement: Control, *, lock: bool) -> Testimony:
+    query = sa.select(Testimony).where(Testimony.control == statement.control)
+    found = session.scalar(query.with_for_update() if lock else query)
+    if found is None:
+        raise ControlUnknown
+    return found
+
+
+def head_of(session: Session, testimony: Testimony) -> Head:
+    """Return the end of a testimony's chain of statements."""
+    query = sa.select(ControlStatement).where(ControlStatement.case == testimony.case)
+    last = session.scalar(query.order_by(ControlStatement.seq.desc()).limit(1))
+    if last is not None:
+        return Head(last.seq, last.sha256)
+    return Head(0, policy_chain(session, testimony)[0].policy.sha256)
+
+
+def _change_consent(
+    session: Session,
+    testimony: Testimony,
+    statement: Control,
+    texts: Collection[tuple[str, str]],
+    today: date,
+) -> None:
+    if testimony.state in (State.WITHDRAWN, State.EXPIRED):
+        raise CaseWithdrawn
+    policy, previous = statement.policy, policy_chain(session, testimony)[-1].policy
+    assert policy is not None  # noqa: S101
+    check_successor(previous, policy)
+    text = (policy.consent_text, policy.consent_text_sha256)
+    if text != (previous.consent_text, previous.consent_text_sha256) and text not in texts:
+        raise ConsentTextUnknown
+    session.add(
+        PolicyVersion(
+            case=testimony.case, seq=policy.seq, policy=statement.policy_bytes, received_on=today
+        )
+    )
+
+
+def _withdraw(
+    session: Session, testimony: Testimony, statement: Control, today: date
+) -> Withdrawal:
+    if testimony.state == State.WITHDRAWN:
+        raise CaseWithdrawn
+    if not statement.is_chained and _was_taken_back(session, testimony.case):
+        # One that lay in a queue since before must not undo what the witness has said meanwhile.
+        raise ControlOrder
+    delay = policy_chain(session, testimony)[0].policy.withdrawal_delay_days
+    move(session, testimony, "withdraw")
+    withdrawal = Withdrawal(
+        case=testimony.case, asked_on=today, destroy_on=today + timedelta(days=delay)
+    )
+    session.add(withdrawal)
+    session.execute(
+        sa.update(Assignment)
+        .where(Assignment.case == testimony.case, Assignment.ended_on.is_(None))
+        .values(ended_on=today, ended_because="withdrawn")
+    )
+    session.execute(sa.delete(RoutingTask).where(RoutingTask.case == testimony.case))
+    return withdrawal
+
+
+def _was_taken_back(session: Session, case: str) -> bool:
+    query = sa.select(ControlStatement.seq).where(
+        ControlStatement.case == case, ControlStatement.kind == "take-back"
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def _take_back(
+    session: Session, testimony: Testimony, withdrawal: Withdrawal | None, today: date
+) -> None:
+    if withdrawal is None:
+        raise StateForbids
+    if withdrawal.destroyed_on is not None or withdrawal.destroy_on <= today:
+        raise CaseDestroyed
+    move(session, testimony, "take-back")
+    testimony.routed = False
+    session.delete(withdrawal)
+
+
+def _withdraw_unfinished(
+    session: Session,
+    testimony: Testimony,
+    statement: Control,
+    today: date,
+    custody_log: SigningKey,
+) -> Taken:
+    """End the uploads of what was never received; nothing of it needs to be kept for a delay."""
+    if statement.kind != "withdraw":
+        raise StateForbids
+    if is_abandoned(testimony):
+        raise CaseWithdrawn
+    abandon(session, testimony)
+    receipt = _receipt(session, statement, testimony.case, today, custody_log)
+    return Taken(testimony, receipt, is_due=True)
+
+
+def _receipt(
+    session: Session, statement: Control, case: str, today: date, custody_log: SigningKey
+) -> dict[str, Any]:
+    event = control_event(statement, case, today)
+    return sign_receipt(custody_log, event, custody.record(session, event))
+
+
+# What a witness is told
+
+
+def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any]:
+    """Return everything that the server can tell a witness about a testimony of theirs."""
+    destroyed = testimony.policy == b""
+    withdrawal = session.get(Withdrawal, testimony.case)
+    head = head_of(session, testimony)
+    unfinished = testimony.state == State.ARRIVING
+    if unfinished and is_abandoned(testimony):
+        told_withdrawal = _withdrawal_told(today, today, None)
+    elif withdrawal is not None:
+        told_withdrawal = _withdrawal_told(
+            withdrawal.asked_on, withdrawal.destroy_on, withdrawal.destroyed_on
+        )
+    else:
+        told_withdrawal = None
+    return {
+        "case": testimony.case,
+        "state": testimony.state,
+        "received_on": testimony.received_on,
+        "policies": [] if destroyed else _policies(session, testimony),
+        "seq": head.seq,
+        "prev_sha256": head.sha256,
+        "withdrawal": told_withdrawal,
+        "opened": _opened(session, testimony.case),
+        "releases": [],
+        "exports": [],
+    }
+
+
+def _withdrawal_told(asked: date, destroy: date, destroyed: date | None) -> dict[str, Any]:
+    return {
+        "asked_on": asked,
+        "destroy_on": destroy,
+        "destroyed_on": destroyed,
+        "backups_until": (destroyed or destroy) + timedelta(days=BACKUP_DAYS),
+    }
+
+
+def _policies(session: Session, testimony: Testimony) -> list[dict[str, Any]]:
+    query = sa.select(PolicyVersion).where(PolicyVersion.case == testimony.case)
+    later = session.scalars(query.order_by(PolicyVersion.seq))
+    first = (testimony.policy, testimony.received_on or testimony.announced_on)
+    versions = [first, *((one.policy, one.received_on) for one in later)]
+    return [{"policy": b64(policy), "received_on": day} for policy, day in versions]
+
+
+def _opened(session: Session, case: str) -> list[dict[str, Any]]:
+    """Return which reader opened a case on which days."""
+    query = sa.select(SignedAction.actor, SignedAction.accepted_at).where(
+        SignedAction.case == case, SignedAction.action == "open"
+    )
+    seen = {(row.actor, row.accepted_at.date()) for row in session.execute(query)}
+    return [
+        {"reader": reader, "day": day}
+        for reader, day in sorted(seen, key=lambda one: (one[1], one[0]))
+    ]
+
+
+# Destruction
+
+
+def due(session: Session, today: date) -> list[str]:
+    """Return the withdrawn cases whose delay is over and that still exist."""
+    query = sa.select(Withdrawal.case).where(
+        Withdrawal.destroy_on <= today, Withdrawal.destroyed_on.is_(None)
+    )
+    return list(session.scalars(query.order_by(Withdrawal.case)))
+
+
+def begin_destroying(session: Session, case: str, today: date) -> list[tuple[str, Progress]] | None:
+    """Return what the object store holds of a case that is due; None where nothing is due, or not any more."""
+    testimony = session.get(Testimony, case, with_for_update=True)
+    withdrawal = session.get(Withdrawal, case)
+    if testimony is None or withdrawal is None or withdrawal.destroyed_on is not None:
+        return None
+    if withdrawal.destroy_on > today or testimony.state != State.WITHDRAWN:
+        return None
+    query = sa.select(UploadedObject).where(UploadedObject.case == case).order_by(UploadedObject.n)
+    uploads = session.scalars(query).all()
+    for one in uploads:
+        one.state = ObjectState.DELETED
+    return [(f"{case}/{one.n}", Progress(one.durable_offset, one.progress)) for one in uploads]
+
+
+def finish_destroying(session: Session, case: str, today: date) -> bool:
+    """Delete grants, sealed parts, policies and notes of a case; its tombstone stays: case, state, days, hashes."""
+    testimony = session.get(Testimony, case, with_for_update=True)
+    withdrawal = session.get(Withdrawal, case)
+    if testimony is None or withdrawal is None or withdrawal.destroyed_on is not None:
+        return False
+    for table in (Grant, UploadedObject, Note, PolicyVersion):
+        session.execute(sa.delete(table).where(table.case == case))
+    session.execute(
+        # Hand-overs, re-wrappings and notes stand whole in what signs them; their hashes stay.
+        sa.update(SignedAction)
+        .where(SignedAction.case == case, SignedAction.body.is_not(None))
+        .values(body=b"")
+    )
+    session.execute(
+        sa.update(ControlStatement)
+        .where(ControlStatement.case == case, ControlStatement.kind == "consent")
+        .values(document=b"")
+    )
+    testimony.policy = testimony.manifest = testimony.account = b""
+    testimony.labels = testimony.declared = b"[]"
+    testimony.language = testimony.flags = ""
+    testimony.object_count = testimony.size = 0
+    withdrawal.destroyed_on = today
+    event = {"v": 1, "kind": "testimony-destroyed", "case": case, "destroyed_on": today.isoformat()}
+    custody.record(session, event)
+    return True
+
+
+def forget_nonces(session: Session, today: date) -> None:
+    """Delete the nonces of statements that are too old to be shown again."""
+    oldest = today - timedelta(days=2 * CLOCK_DAYS + 1)
+    session.execute(sa.delete(SpentNonce).where(SpentNonce.spent_on < oldest))
+
+
+def statements(session: Session) -> list[ControlStatement]:
+    """Return all statements that changed something, each case's in their order."""
+    query = sa.select(ControlStatement).where(ControlStatement.document != b"")
+    order = (ControlStatement.received_on, ControlStatement.case, ControlStatement.seq)
+    return list(session.scalars(query.order_by(*order)))
