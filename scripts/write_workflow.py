@@ -12,8 +12,8 @@ INTRODUCTION = """\
 Drawn from `amana.intake.workflow` by `make openapi`; a test compares the two. What is not in the drawing does not
 happen: the server answers `state-forbids`. A decision is the first reader's alone and has a sealed reason.
 
-`withdraw` and `take-back` are the witness's, with the codename; whoever has the case loses it at that moment. No command leads
-to `ask`, `resume`, `reopen` and `expire` yet: replies and retention bring them.
+`withdraw` and `take-back` are the witness's, with the codename; whoever has the case loses it at that moment. No command
+leads to `ask`, `resume`, `reopen` and `expire` yet: replies and retention bring them.
 
 """
 

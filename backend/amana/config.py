@@ -37,6 +37,7 @@ class Config:
     objects: ObjectStoreConfig
     secrets: Path
     root: Path
+    journal: Path
     admission_price: int
     admission_busy_per_day: int
     limits: Limits
@@ -74,6 +75,7 @@ def read_config(data: Path | None = None) -> Config:
         objects=objects,
         secrets=Path(env.str("SECRETS", str(folder / "secrets"))),
         root=Path(env.str("TRUST_ROOT", str(folder / "root.json"))),
+        journal=Path(env.str("JOURNAL", str(folder / "control-statements.jsonl"))),
         admission_price=env.int("ADMISSION_PRICE", 8, validate=validate.Range(0, 24)),
         admission_busy_per_day=env.int("ADMISSION_BUSY_PER_DAY", 20_000, validate=positive),
         limits=Limits(

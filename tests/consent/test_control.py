@@ -161,7 +161,7 @@ def test_a_withdrawal_stops_access_at_once_and_can_be_taken_back_in_time(witness
         assert slug(person.get(f"/v1/cases/{case}/{path}"), 410) == "case-withdrawn"
     assert slug(person.get(f"/v1/cases/{case}/grants"), 403) == "opening-needed"
     assert slug(person.open(case), 410) == "case-withdrawn"
-    assert slug(person.claim(case), 409) == "state-forbids"
+    assert slug(person.claim(case), 410) == "case-withdrawn"
     assert slug(witness.change("withdraw"), 410) == "case-withdrawn"
     assert slug(witness.change("consent", policy=witness.policy({})), 410) == "case-withdrawn"
     told = person.get("/v1/cases").get_json()
@@ -290,7 +290,7 @@ def test_a_restored_database_is_told_again_what_witnesses_said(witness: Witness)
     told = witness.status()
     assert (told["state"], told["seq"], len(told["policies"])) == ("withdrawn", 2, 2)
     assert told["withdrawal"]["asked_on"] == today.isoformat()
-    journal = services.config.data / "control-statements.jsonl"
+    journal = services.config.journal
     assert journal.stat().st_mode & 0o777 == 0o600
     with journal.open("ab") as file:
         file.write(b'{"received_on":"2026-')

@@ -778,6 +778,31 @@ class TestS3:
     def test_a_forked_process_gets_its_own_connections(self, bucket: S3Settings) -> None:
         assert run_python("-c", FORK_AND_CHECK, json.dumps(asdict(bucket))) == "both"
 
+    def test_deleting_leaves_no_version_in_a_bucket_that_keeps_them(
+        self, bucket: S3Settings
+    ) -> None:
+        store = S3Store(bucket, part_bytes=PART_BYTES)
+        client = client_of(bucket)
+        client.put_bucket_versioning(
+            Bucket=bucket.bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        other = store_whole(store, SMALL, OTHER)
+        progress = store_whole(store, DATA)
+
+        def versions() -> set[str]:
+            found = client.list_object_versions(Bucket=bucket.bucket)
+            return {
+                one["Key"] for name in ("Versions", "DeleteMarkers") for one in found.get(name, ())
+            }
+
+        assert KEY in versions()
+        store.delete(KEY, progress)
+        assert {key for key in versions() if not key.startswith(OTHER)} == set()
+        assert OTHER in versions()
+        store.delete(OTHER, other)
+        assert versions() == set()
+        client.close()
+
     def test_names_begin_with_the_prefix(self, bucket: S3Settings) -> None:
         store = S3Store(replace(bucket, prefix="here/"), part_bytes=PART_BYTES)
         progress = store_whole(store, SMALL)

@@ -10,7 +10,8 @@ class Relay:
     """Passes bytes both ways while it is mended; owns its threads and sockets.
 
     `cut_after` counts down the bytes towards the server and cuts the wire at zero; `flip` changes
-    one bit of the first block of at least that many bytes.
+    one bit of the first block of at least that many bytes. `hold_after` counts down the bytes towards the
+    client; at zero those connections stand still, and `held` is set, until `let_go`.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -21,6 +22,9 @@ class Relay:
         self._is_cut = False
         self.cut_after: int | None = None
         self.flip: int | None = None
+        self.hold_after: int | None = None
+        self.held = threading.Event()
+        self._let_go = threading.Event()
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -37,8 +41,14 @@ class Relay:
         with self._lock:
             self._is_cut, self.cut_after = False, None
 
+    def let_go(self) -> None:
+        """Let what stands still go on."""
+        self.hold_after = None
+        self._let_go.set()
+
     def end(self) -> None:
         """Cut for good."""
+        self.let_go()
         self.cut()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -58,7 +68,7 @@ class Relay:
                 if self._is_cut:
                     return
                 self._open |= {near, far}
-            back = threading.Thread(target=_pass, args=(far, near, bytes), daemon=True)
+            back = threading.Thread(target=_pass, args=(far, near, self._hold), daemon=True)
             back.start()
             _pass(near, far, self._change)
             back.join()
@@ -73,6 +83,14 @@ class Relay:
         if self.flip is not None and len(block) >= self.flip:
             self.flip = None
             block = block[:-1] + bytes([block[-1] ^ 1])
+        return block
+
+    def _hold(self, block: bytes) -> bytes:
+        if self.hold_after is not None:
+            self.hold_after -= len(block)
+            if self.hold_after <= 0:
+                self.held.set()
+                self._let_go.wait()
         return block
 
 

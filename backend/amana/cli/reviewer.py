@@ -243,9 +243,15 @@ def cases(
         for name, number in counted.items():
             click.echo(f"{name}: {number if number < COUNTED_UP_TO else f'{number} or more'}")
         return
-    found = reader.cases(desk, state)
+    found, gone = reader.cases(desk, state), reader.withdrawn()
+    for case, day in gone.items():
+        click.echo(
+            f"Withdrawn by its witness on {day}: {case}. Delete what you have of it; it counts as seen by you.",
+            err=True,
+        )
     if as_json:
-        click.echo(json.dumps({"cases": [asdict(one) for one in found]}))
+        withdrawn = [{"case": case, "withdrawn_on": day} for case, day in gone.items()]
+        click.echo(json.dumps({"cases": [asdict(one) for one in found], "withdrawn": withdrawn}))
     elif found:
         rows = ({**asdict(one), "size": f"{one.size / 1e6:.1f} MB"} for one in found)
         show(COLUMNS, rows, "case")

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import click
 
+from amana.cli import control
+from amana.cli.control import attempts_option, parse_scopes
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
 from amana.client.codenamefile import CodenameFile
@@ -34,40 +36,28 @@ from amana.protocol.account import LIMIT_BYTES, account_bytes, text_account
 from amana.protocol.codename import Codename, CodenameRefused, thread_keys
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import (
-    ANSWERS,
     FLAGS,
     IDENTITY_LEVELS,
     WITHDRAWAL_DELAYS_DAYS,
-    is_scope,
 )
 
 PRIVATE_PREFIX: Final = "amana-sending-"
 DEFAULT_SCOPES: Final = {"review": "allow"}
 
-attempts_option = click.option(
-    "--attempts",
-    type=click.IntRange(1, 1000),
-    default=6,
-    show_default=True,
-    help="How often to try again without any progress.",
-)
-
 
 @click.group()
 def witness() -> None:
-    """Send a testimony so that only the readers of a desk can open it."""
+    """Send a testimony so that only the readers of a desk can open it; come back to it with the codename."""
+
+
+for command in (control.status, control.consent, control.withdraw, control.deliver_queue):
+    witness.add_command(command)
 
 
 def _scopes(
-    _ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    scopes = dict(DEFAULT_SCOPES)
-    for value in values:
-        scope, _, answer = value.partition("=")
-        if not is_scope(scope) or answer not in ANSWERS:
-            raise click.BadParameter("write SCOPE=allow, SCOPE=deny or SCOPE=ask.")
-        scopes[scope] = answer
-    return scopes
+    return {**DEFAULT_SCOPES, **parse_scopes(ctx, parameter, values)}
 
 
 @witness.command()

@@ -177,6 +177,17 @@ class Reviewer(Staff):
                 return found
             cursor = following
 
+    def withdrawn(self) -> dict[str, str]:
+        """Return the cases this reader worked on when their witness withdrew them, and the day; of the last weeks."""
+        document = self._desk.get("/v1/cases?limit=1").document()
+        try:
+            return {
+                check_id(one["case"]): parse_day(one["withdrawn_on"]).isoformat()
+                for one in document["withdrawn"]
+            }
+        except (KeyError, TypeError, ValueError):
+            raise NotVerified("The queue is not in its form.", slug="bad-answer") from None
+
     def open(self, case: str, out: Path) -> Opened:
         """Sign an opening, verify everything that belongs to a case, and write it into the folder `out`.
 

@@ -22,8 +22,6 @@ from amana.protocol.errors import ProtocolError
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import DatabaseUnavailable
 
-JOURNAL = "control-statements.jsonl"
-
 
 def destroy_due(services: Services) -> int:
     """Destroy the withdrawn cases whose delay is over, and return how many; may run anywhere, as often as one likes."""
@@ -70,7 +68,7 @@ def keep_statements(services: Services) -> int:
     """Write the statements that the journal lacks to it, and return how many."""
     with services.database.reading() as session:
         lines = [_line(one) for one in service.statements(session)]
-    with _journal(services.config.data / JOURNAL) as journal:
+    with _journal(services.config.journal) as journal:
         known = set(_read(journal))
         missing = [line for line in lines if line not in known]
         if missing:
@@ -83,13 +81,12 @@ def keep_statements(services: Services) -> int:
 
 def repeat_statements(services: Services) -> int:
     """Say to the database what the journal holds and it does not: after a restore it forgot. Returns how many."""
-    path = services.config.data / JOURNAL
+    path = services.config.journal
     if not path.exists():
         return 0
     with services.database.reading() as session:
         known = {_line(one) for one in service.statements(session)}
-    with _journal(path) as journal:
-        missing = [line for line in _read(journal) if line not in known]
+    missing = [line for line in _read(path) if line not in known]
     return sum(_repeat(services, line) for line in missing)
 
 

@@ -12,7 +12,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from amana.custody import service as custody
-from amana.errors import CaseIncomplete, Conflict, NotFound, Unprocessable, UploadGone
+from amana.errors import (
+    CaseIncomplete,
+    CaseWithdrawn,
+    Conflict,
+    NotFound,
+    Unprocessable,
+    UploadGone,
+)
 from amana.intake.models import (
     Grant,
     ObjectState,
@@ -404,8 +411,10 @@ def rank_of(flags: Container[str], paid: int) -> int:
 
 
 def move(session: Session, testimony: Testimony, action: str) -> State:
-    """Bring a case to the state that follows on an action; raises StateForbids where the table has none."""
+    """Bring a case to the state that follows on an action; raises StateForbids, CaseWithdrawn where the table has none."""
     following = after(testimony.state, action)
+    if following is None and testimony.state == State.WITHDRAWN:
+        raise CaseWithdrawn
     if following is None:
         raise StateForbids
     if following != testimony.state:

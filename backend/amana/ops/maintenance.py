@@ -13,14 +13,15 @@ from amana.routing import service as routing
 
 def maintain(services: Services) -> dict[str, int]:
     """Do what is due and return how much of each was done."""
-    # First what keeps the service going, then what cannot be taken back.
+    # A restored database must know what witnesses have said before anybody is offered their cases.
+    repeated = repeat_statements(services)
+    # Then what keeps the service going, then what cannot be taken back.
     with services.database.transaction() as session:
         refreshed = directory.refresh(session, services.secrets.online, services.clock())
     with services.database.transaction() as session:
         may_route = routing.may_route(session)
         consent.forget_nonces(session, services.today())
         unclaimed = routing.end_unclaimed(session, services.today()) if may_route else 0
-    repeated = repeat_statements(services)
     kept = keep_statements(services)
     received = receive_what_is_whole(services, Writers(services.database))
     return {

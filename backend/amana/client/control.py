@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What a witness asks and says with the codename alone, from any phone (docs/protocol.md §7).
+
+The server is asked about one testimony after the other, each over a connection of its own, until three numbers in a
+row are not there: nobody but the codename's holder knows how many there are.
+"""
+
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from amana.client.errors import NotVerified, Refused, Usage
+from amana.client.transport import Patience, Transport
+from amana.client.verify import read_limited
+from amana.protocol.codename import ThreadKeys
+from amana.protocol.consent import Entry, check_chain
+from amana.protocol.control import Head, parse_control, sign_control
+from amana.protocol.directory import RootPins
+from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day, unb64
+from amana.protocol.errors import ProtocolError
+from amana.protocol.policy import Policy, parse_policy
+from amana.protocol.receipt import verify_receipt
+
+PATH: Final = "/v1/control"
+MISSES: Final = 3
+MAX_TESTIMONIES: Final = 1000
+"""How many testimonies of one codename are asked for at most; a server that says yes to everything ends here."""
+QUEUE_LIMIT_BYTES: Final = 256 * 1024
+MAX_QUEUED: Final = 100
+_STATE: Final = re.compile(r"[a-z][a-z-]{0,31}")
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A withdrawal as the server tells it."""
+
+    asked_on: date
+    destroy_on: date
+    destroyed_on: date | None
+    backups_until: date
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a testimony stands; its policies were verified, the rest is the server's word."""
+
+    number: int
+    case: str
+    state: str
+    entries: tuple[Entry, ...]
+    """Empty when the testimony was destroyed."""
+    head: Head
+    withdrawal: Withdrawn | None
+    opened: tuple[tuple[str, date], ...]
+    """Readers who opened it, and on which day."""
+
+    @property
+    def is_withdrawn(self) -> bool:
+        return self.withdrawal is not None
+
+    @property
+    def policy(self) -> Policy:
+        """The newest version."""
+        return self.entries[-1].policy
+
+
+@dataclass
+class Line:
+    """A witness's way to one server under one codename; opens a connection for each question."""
+
+    connect: Callable[[], Transport]
+    thread: ThreadKeys
+    pins: RootPins
+    patience: Patience
+    pause_seconds: float = 4.0
+    """The longest pause between two questions; how long each lasts is drawn."""
+
+    def standings(self) -> Iterator[Standing]:
+        """Ask about one testimony after the other, and yield those that are there. Raises ClientError."""
+        misses = 0
+        for number in range(MAX_TESTIMONIES):
+            if number:
+                self._pause()
+            found = self.standing(number)
+            if found is not None:
+                misses = 0
+                yield found
+            else:
+                misses += 1
+                if misses == MISSES:
+                    return
+
+    def standing(self, number: int) -> Standing | None:
+        """Ask how one testimony stands; None where there is none under this number."""
+
+        def ask() -> dict[str, Any] | None:
+            # A new statement for each try: the server answers none of them twice.
+            statement = sign_control(
+                self.thread.control(number),
+                deployment=self.pins.deployment,
+                kind="status",
+                made_on=_today(),
+            )
+            try:
+                return self._send(statement)
+            except Refused as error:
+                if error.slug == "control-unknown":
+                    return None
+                raise
+
+        answer = self.patience.persist(ask)
+        return None if answer is None else self._read(number, answer)
+
+    def say(self, standing: Standing, kind: str, policy: bytes | None = None) -> Standing:
+        """State something about a testimony, check the receipt, and return how it stands then."""
+        statement = sign_control(
+            self.thread.control(standing.number),
+            deployment=self.pins.deployment,
+            kind=kind,
+            made_on=_today(),
+            head=standing.head,
+            policy=policy,
+        )
+        self._pause()
+        try:
+            answer = self.patience.persist(lambda: self._send(statement))
+        except Refused as error:
+            if error.slug != "control-known":
+                raise
+            # An earlier try arrived, and its answer was lost.
+            found = self.standing(standing.number)
+            if found is None:
+                raise
+            return found
+        check_answer(self.pins, statement, answer)
+        return self._read(standing.number, answer)
+
+    def _pause(self) -> None:
+        time.sleep(random.uniform(self.pause_seconds / 4, self.pause_seconds))  # noqa: S311
+
+    def _send(self, statement: dict[str, Any]) -> dict[str, Any]:
+        return send(self.connect, statement)
+
+    def _read(self, number: int, answer: dict[str, Any]) -> Standing:
+        try:
+            return _standing(number, answer, self.thread.control(number).public, self.pins)
+        except ProtocolError as error:
+            raise NotVerified(error.title, slug=error.slug) from None
+        except (KeyError, TypeError, ValueError):
+            raise NotVerified(
+                "The server's answer is not in its form.", slug="bad-answer"
+            ) from None
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
+def send(connect: Callable[[], Transport], statement: dict[str, Any]) -> dict[str, Any]:
+    """Send a statement over a connection of its own and return the answer. Raises Refused, NetworkFailed."""
+    with connect() as transport:
+        answer = transport.ask(
+            "POST",
+            PATH,
+            headers={"Content-Type": "application/json"},
+            content=canonical({"statement": statement}),
+        )
+    if answer.status != 200:
+        raise answer.refusal()
+    return answer.document()
+
+
+def check_answer(pins: RootPins, statement: dict[str, Any], answer: dict[str, Any]) -> None:
+    """Refuse an answer without a receipt, signed by the log that the root pins, for this very statement."""
+    try:
+        receipt = verify_receipt(answer.get("receipt"), pins.custody_log_key)
+    except ProtocolError as error:
+        raise NotVerified(error.title, slug=error.slug) from None
+    said = parse_control(statement)
+    expected = (pins.deployment, answer.get("case"), said.kind, said.sha256)
+    event = receipt.event
+    found = (
+        receipt.deployment,
+        receipt.case,
+        event.get("statement"),
+        event.get("statement_sha256"),
+    )
+    if found != expected:
+        raise NotVerified("The receipt is for something else.", slug="receipt-differs")
+
+
+def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins) -> Standing:
+    state = answer["state"]
+    if not _STATE.fullmatch(state):
+        raise ValueError
+    withdrawal = _withdrawal(answer["withdrawal"])
+    entries = tuple(
+        Entry(parse_policy(unb64(one["policy"])), parse_day(one["received_on"]))
+        for one in answer["policies"]
+    )
+    is_destroyed = withdrawal is not None and withdrawal.destroyed_on is not None
+    if entries or not is_destroyed:
+        check_chain(entries)
+        first = entries[0].policy
+        if (first.control, first.deployment) != (control, pins.deployment):
+            raise ValueError
+    return Standing(
+        number=number,
+        case=check_id(answer["case"]),
+        state=state,
+        entries=entries,
+        head=Head(_counted(answer["seq"]), check_sha256_hex(answer["prev_sha256"])),
+        withdrawal=withdrawal,
+        opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
+    )
+
+
+def _counted(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError
+    return value
+
+
+def _withdrawal(told: Any) -> Withdrawn | None:
+    if told is None:
+        return None
+    destroyed = told["destroyed_on"]
+    return Withdrawn(
+        asked_on=parse_day(told["asked_on"]),
+        destroy_on=parse_day(told["destroy_on"]),
+        destroyed_on=None if destroyed is None else parse_day(destroyed),
+        backups_until=parse_day(told["backups_until"]),
+    )
+
+
+def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
+    """Return the honest list: who has seen a testimony, and until when backups hold it."""
+    found = []
+    for one in standings:
+        found += [
+            {"case": one.case, "what": "opened", "by": reader, "on": day.isoformat()}
+            for reader, day in one.opened
+        ]
+        if one.withdrawal is not None:
+            until = one.withdrawal.backups_until.isoformat()
+            found.append({"case": one.case, "what": "backups", "until": until})
+    return found
+
+
+# Withdrawals that wait for a network
+
+
+def write_queue(path: Path, thread: ThreadKeys, pins: RootPins, count: int) -> None:
+    """Write signed withdrawals of the first `count` testimonies; the file holds no secret, and may be sent by anybody."""
+    statements = [
+        sign_control(
+            thread.control(number), deployment=pins.deployment, kind="withdraw", made_on=_today()
+        )
+        for number in range(count)
+    ]
+    content = json.dumps({"v": 1, "statements": statements}) + "\n"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+    except FileExistsError:
+        raise Usage("The queue file exists already.", slug="file-exists") from None
+    except OSError:
+        raise Usage("The queue file cannot be written.", slug="queue-file") from None
+
+
+def read_queue(path: Path) -> list[dict[str, Any]]:
+    """Return the statements of a queue file; each is checked."""
+    try:
+        document = json.loads(read_limited(path, QUEUE_LIMIT_BYTES))
+        statements = document["statements"]
+        if document["v"] != 1 or not 0 < len(statements) <= MAX_QUEUED:
+            raise ValueError
+        for one in statements:
+            parse_control(one)
+    except (ValueError, KeyError, TypeError, RecursionError, ProtocolError):
+        raise Usage("This is not a file of queued statements.", slug="queue-file") from None
+    found: list[dict[str, Any]] = statements
+    return found
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of queued statements: cases that they reached, and how many led to none or were refused."""
+
+    cases: tuple[str, ...]
+    unknown: int
+    refused: tuple[str, ...]
+
+
+def deliver(
+    path: Path,
+    connect: Callable[[], Transport],
+    pins: RootPins,
+    patience: Patience,
+    pause_seconds: float,
+) -> Delivered:
+    """Send what was queued, each over a connection of its own, and delete the file when all was answered.
+
+    Raises NetworkFailed; the file stays then, and sending it again does nothing twice.
+    """
+    cases, unknown, refused = [], 0, []
+    for place, statement in enumerate(read_queue(path)):
+        if place:
+            time.sleep(random.uniform(pause_seconds / 4, pause_seconds))  # noqa: S311
+        try:
+            answer = patience.persist(lambda one=statement: send(connect, one))  # type: ignore[misc]
+            check_answer(pins, statement, answer)
+            cases.append(check_id(answer.get("case")))
+        except Refused as error:
+            if error.slug == "control-unknown":
+                unknown += 1
+            elif error.slug not in {"control-known", "case-withdrawn"}:
+                refused.append(error.slug)
+    path.unlink()
+    return Delivered(tuple(cases), unknown, tuple(refused))
