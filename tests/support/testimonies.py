@@ -58,12 +58,14 @@ def make_testimony(
     account: bytes = b'{"synthetic":true}',
     files: Sequence[bytes] = (),
     directory: int = 1,
+    control: SigningKey | None = None,
     **policy: Any,
 ) -> Made:
-    """Seal a testimony for `readers`, each under its id."""
+    """Seal a testimony for `readers`, each under its id; under a fresh control key unless one is given."""
     if readers is None:
         readers = {random_id(): Identity.generate().recipient}
-    case_key, control, thread = Identity.generate(), SigningKey.generate(), SigningKey.generate()
+    case_key, thread = Identity.generate(), SigningKey.generate()
+    control = control or SigningKey.generate()
     case = case_id(case_key.recipient)
     signed_policy = make_policy(control, **policy)
     sealed_account = seal(account, case_key.recipient, Kind.ACCOUNT)

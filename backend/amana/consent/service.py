@@ -215,6 +215,8 @@ def _take_back(
     move(session, testimony, "take-back")
     testimony.routed = False
     session.delete(withdrawal)
+    # Else this session would still find it, and tell the witness of a withdrawal that is over.
+    session.flush()
 
 
 def _withdraw_unfinished(
