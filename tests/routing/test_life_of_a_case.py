@@ -1,4 +1,4 @@
-"""Whatever two readers do with a case, in whatever order: the server does what the model does, or refuses as it does."""
+"""Whatever two readers and the witness do, in whatever order: the server does what the model does, or refuses as it does."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from hypothesis.stateful import run_state_machine_as_test as run
 from amana.protocol.encoding import b64
 from amana.protocol.sealing import Identity, Kind, seal
 from tests.support.organisation import Organisation, organisation_in
+from tests.support.statements import Witness
 
 LEAD, READER = 0, 1
 PEOPLE = st.sampled_from([LEAD, READER])
@@ -38,6 +39,10 @@ class Model:
     def decided(self) -> bool:
         return self.state in DECISIONS.values()
 
+    @property
+    def withdrawn(self) -> bool:
+        return self.state == "withdrawn"
+
     def has(self, who: int) -> bool:
         return (who, True) in {self.first, self.second}
 
@@ -52,7 +57,7 @@ class Model:
         if who in self.recused:
             return 422
         if self.state != "received":
-            return 409
+            return 410 if self.withdrawn else 409
         self.first, self.state = (who, True), "in-review"
         return 204
 
@@ -64,6 +69,8 @@ class Model:
             self.second = None
 
     def release(self, who: int) -> int:
+        if self.withdrawn:
+            return 410
         if not self.has(who):
             return 403
         self.let_go(who)
@@ -75,6 +82,8 @@ class Model:
         return 204
 
     def hand_over(self, who: int, to: int, second: bool) -> int:
+        if self.withdrawn:
+            return 410
         if self.first != (who, True) and who != LEAD:
             return 403
         if self.first is not None and self.first[1] and self.first[0] != who:
@@ -91,17 +100,33 @@ class Model:
         return 204
 
     def open(self, who: int) -> int:
+        if self.withdrawn:
+            return 410
         if not self.has(who):
             return 403
         return 409 if self.state == "received" else 201
 
     def decide(self, who: int, decision: str) -> int:
+        if self.withdrawn:
+            return 410
         if self.first != (who, True):
             return 403
         if self.decided:
             return 409
         self.state = DECISIONS[decision]
         return 201
+
+    def withdraw(self) -> int:
+        if self.withdrawn:
+            return 410
+        self.state, self.first, self.second = "withdrawn", None, None
+        return 200
+
+    def take_back(self) -> int:
+        if not self.withdrawn:
+            return 409
+        self.state = "received"
+        return 200
 
 
 class LifeOfACase(RuleBasedStateMachine):
@@ -116,7 +141,8 @@ class LifeOfACase(RuleBasedStateMachine):
             self.organisation.as_person(one).sign_in()
             for one in self.organisation.desks["chemical"]
         ]
-        self.case = self.organisation.send().case
+        self.witness = Witness(self.organisation, self.organisation.send())
+        self.case = self.witness.made.case
         self.model = Model()
 
     def _agree(self, answer: Any, status: int) -> None:
@@ -155,6 +181,14 @@ class LifeOfACase(RuleBasedStateMachine):
         path = f"/v1/cases/{self.case}/decisions"
         answer = self.people[who].act("decide", path, self.case, decision=decision, reason=reason)
         self._agree(answer, self.model.decide(who, decision))
+
+    @rule()
+    def withdraw(self) -> None:
+        self._agree(self.witness.change("withdraw"), self.model.withdraw())
+
+    @rule()
+    def take_back(self) -> None:
+        self._agree(self.witness.change("take-back"), self.model.take_back())
 
     @invariant()
     def the_server_has_what_the_model_has(self) -> None:

@@ -598,6 +598,8 @@ def hand_over(session: Session, actor: Actor, case: str, given: HandOver, act: A
     """Offer a case to a colleague, or ask one to read it too; a lead may do so with what nobody works on."""
     require(actor, Permission.WORK_ON_CASE)
     testimony = _case_to_hand_over(session, actor, case, act)
+    if testimony.state == State.WITHDRAWN:
+        raise CaseWithdrawn
     there = active(session, case)
     first = next((one for one in there if one.part == FIRST), None)
     _check_may_hand_over(session, actor, testimony, first, act)
