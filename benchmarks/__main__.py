@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import queue, routing, sealing, staff, testimonies, uploads
+from benchmarks import queue, routing, sealing, staff, testimonies, uploads, withdrawal
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -21,7 +21,7 @@ from tests.support.uploads import Client
 
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
-PARTS = ("queue", "routing", "sealing", "testimonies", "uploads", "slow", "staff")
+PARTS = ("queue", "routing", "sealing", "testimonies", "uploads", "slow", "staff", "withdrawal")
 
 
 def main() -> None:
@@ -103,6 +103,10 @@ def _server_figures(
                 figures["slow clients"] = uploads.slow_clients(
                     service, client, service.port, 500, 8 * 1024
                 )
+            if "withdrawal" in wanted:
+                figures["withdrawal"] = {
+                    "folder": medians(lambda: withdrawal.measure(client), runs)
+                }
             client.http.close()
 
 

@@ -82,10 +82,8 @@ class Model:
         return 204
 
     def hand_over(self, who: int, to: int, second: bool) -> int:
-        if self.withdrawn:
-            return 410
-        if self.first != (who, True) and who != LEAD:
-            return 403
+        if self.withdrawn or (self.first != (who, True) and who != LEAD):
+            return 410 if self.withdrawn else 403
         if self.first is not None and self.first[1] and self.first[0] != who:
             return 409
         has_it = to in {one[0] for one in (self.first, self.second) if one}
