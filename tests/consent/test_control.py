@@ -3,14 +3,17 @@
 from datetime import date, timedelta
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from amana.consent import service
 from amana.consent.destroying import destroy_due, keep_statements, repeat_statements
 from amana.consent.models import ControlStatement, SpentNonce, Withdrawal
 from amana.custody.models import Event
+from amana.errors import UploadGone
 from amana.intake import models as intake
 from amana.intake import receiving
+from amana.intake import service as arriving
 from amana.intake.models import Grant, UploadedObject
 from amana.ops.maintenance import maintain
 from amana.protocol.case import intake_key_id, seal_grant
@@ -261,6 +264,62 @@ def test_what_is_still_arriving_is_withdrawn_at_once(organisation: Organisation)
     assert sent.status_code in (404, 410)
     maintain(organisation.services)
     assert slug(witness.say(witness.statement("status")), 404) == "control-unknown"
+
+
+def test_what_was_withdrawn_while_arriving_is_neither_revived_nor_received(
+    organisation: Organisation,
+) -> None:
+    organisation.clock.follow()
+    services = organisation.services
+    made = organisation.seal(files=(b"a film" * 1000,))
+    announced = organisation.announce(made)
+    sent = organisation.app.test_client().patch(
+        announced["uploads"][0]["location"],
+        data=made.sealed[0],
+        headers={"Tus-Resumable": "1.0.0", "Upload-Offset": "0"},
+        content_type="application/offset+octet-stream",
+    )
+    assert sent.status_code == 204
+    with services.database.transaction() as session:
+        testimony = session.get(intake.Testimony, made.case)
+        assert testimony is not None
+        # As a withdrawal does; the thread that deletes comes later.
+        arriving.abandon(session, testimony)
+    with pytest.raises(UploadGone):
+        receiving.take(services, made.submission, None)
+    with services.database.transaction() as session:
+        testimony = session.get(intake.Testimony, made.case)
+        assert testimony is not None
+        checked = arriving.stored_submission(session, testimony)
+        for one in arriving.objects_of(session, made.case):
+            one.state = intake.ObjectState.VERIFIED
+        session.flush()
+        with pytest.raises(UploadGone):
+            arriving.complete(
+                session, checked, organisation.clock().date(), services.secrets.custody_log
+            )
+    assert maintain(services)["whole_testimonies_received"] == 0
+    assert receiving.expire(services) == 0, "it is gone already"
+
+
+def test_nothing_is_destroyed_before_its_day_or_after_it_was_taken_back(witness: Witness) -> None:
+    services, case = witness.organisation.services, witness.made.case
+    today = witness.organisation.clock().date()
+    later = today + timedelta(days=7)
+
+    def begin(day: date) -> bool:
+        with services.database.transaction() as session:
+            found = service.begin_destroying(session, case, day)
+            session.rollback()
+        return found is not None
+
+    assert not begin(later)
+    assert witness.change("withdraw").status_code == 200
+    assert not begin(later - timedelta(days=1))
+    assert begin(later)
+    # Between the list of what is due and the destruction the witness may take it back.
+    assert witness.change("take-back").status_code == 200
+    assert not begin(later)
 
 
 def test_a_restored_database_is_told_again_what_witnesses_said(witness: Witness) -> None:
