@@ -356,6 +356,26 @@ def test_a_restored_database_is_told_again_what_witnesses_said(witness: Witness)
     assert repeat_statements(services) == 0
 
 
+def test_a_withdrawal_is_repeated_also_when_what_came_before_it_is_gone(witness: Witness) -> None:
+    services, case = witness.organisation.services, witness.made.case
+    assert witness.consent({"review": "allow"}).status_code == 200
+    assert witness.change("withdraw").status_code == 200
+    keep_statements(services)
+    journal = services.config.journal
+    lines = [one for one in journal.read_bytes().splitlines(keepends=True) if b'"withdraw"' in one]
+    journal.write_bytes(b"".join(lines))
+    with services.database.transaction() as session:
+        for table in (ControlStatement, Withdrawal, intake.PolicyVersion):
+            session.execute(sa.delete(table).where(table.case == case))
+        session.execute(
+            sa.update(intake.Testimony)
+            .values(state="received")
+            .where(intake.Testimony.case == case)
+        )
+    assert repeat_statements(services) == 1
+    assert (witness.status()["state"], witness.status()["seq"]) == ("withdrawn", 2)
+
+
 def test_without_a_delay_it_is_destroyed_at_once(organisation: Organisation) -> None:
     organisation.clock.follow()
     witness = Witness(organisation, organisation.send(withdrawal_delay_days=0))

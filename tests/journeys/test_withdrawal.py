@@ -147,6 +147,10 @@ def test_a_withdrawal_is_signed_without_a_network_and_delivered_by_somebody_else
         assert not queue.exists()
         [told] = phone.ask("status", sent["codename_digits"])["testimonies"]
         assert told["state"] == "withdrawn"
+        amana(*offline, *nowhere)
+        phone.ask("withdraw", sent["codename_digits"], "--take-back")
+        refused = amana(*deliver, *phone.way, check=1)
+        assert json.loads(refused.stdout)["refused"] == ["control-order"]
         queue.write_text("{}")
         assert "queue-file" in amana(*deliver, *phone.way, check=2).stderr
 

@@ -21,7 +21,7 @@ from amana.client.control import (
     write_queue,
 )
 from amana.client.directory import read_root
-from amana.client.errors import Usage
+from amana.client.errors import Refused, Usage
 from amana.client.transport import Patience, Transport, check_server
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.protocol.codename import Codename, thread_keys
@@ -176,11 +176,13 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [f"  opened by {one['reader']} on {one['day']}" for one in told["opened"]]
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
-        lines.append(
-            f"  destroyed on {gone}"
-            if gone
-            else f"  withdrawn; destroyed on {told['withdrawal']['destroy_on']}, until then it can be taken back"
-        )
+        day = told["withdrawal"]["destroy_on"]
+        if gone:
+            lines.append(f"  destroyed on {gone}")
+        elif day <= datetime.now(UTC).date().isoformat():
+            lines.append("  withdrawn; it is being destroyed")
+        else:
+            lines.append(f"  withdrawn; destroyed on {day}, until then it can be taken back")
         lines.append(f"  backups hold it until {told['withdrawal']['backups_until']} at the latest")
     return lines
 
@@ -350,7 +352,9 @@ def _write_queue(path: Path, count: int | None, way: dict[str, Any], as_json: bo
 @attempts_option
 @pause_option
 @json_option
+@click.pass_context
 def deliver_queue(
+    ctx: click.Context,
     queue: Path,
     server: str,
     root: Path,
@@ -371,3 +375,6 @@ def deliver_queue(
         *(f"One was refused: {slug}" for slug in done.refused),
         *_none([*done.cases, *done.refused]),
     )
+    if done.refused:
+        click.echo("What was refused is still as it was; ask for its status.", err=True)
+        ctx.exit(Refused.exit_status)

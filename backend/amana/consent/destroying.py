@@ -115,6 +115,7 @@ def _repeat(services: Services, line: bytes) -> bool:
                 texts=_texts(services),
                 today=received_on,
                 custody_log=services.secrets.custody_log,
+                is_repeated=True,
             )
     except (Refusal, ProtocolError):
         # Known in another place, or about a case that the backup is older than.

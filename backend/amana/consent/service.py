@@ -98,10 +98,12 @@ def change(
     texts: Collection[tuple[str, str]],
     today: date,
     custody_log: SigningKey,
+    is_repeated: bool = False,
 ) -> Taken:
     """Do what a witness states: change the consent, withdraw, take a withdrawal back; once.
 
-    `texts` are the id and hash of the consent texts that the officers signed.
+    `texts` are the id and hash of the consent texts that the officers signed. A statement that is repeated to a
+    restored database was in its place once; what stood between may have been destroyed.
     """
     testimony = _find(session, statement, lock=True)
     if testimony.state == State.ARRIVING:
@@ -110,7 +112,7 @@ def change(
     if session.scalar(spent) is not None:
         raise ControlKnown
     head = head_of(session, testimony)
-    if not statement.follows(head) or head.seq >= MAX_STATEMENTS:
+    if head.seq >= MAX_STATEMENTS or not (is_repeated or statement.follows(head)):
         raise ControlOrder
     withdrawal = session.get(Withdrawal, testimony.case)
     if statement.kind == "consent":
@@ -123,7 +125,7 @@ def change(
     session.add(
         ControlStatement(
             case=testimony.case,
-            seq=head.seq + 1,
+            seq=max(head.seq + 1, statement.seq),
             kind=statement.kind,
             nonce=statement.nonce,
             sha256=statement.sha256,
