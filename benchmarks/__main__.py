@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import queue, routing, sealing, staff, testimonies, uploads, withdrawal
+from benchmarks import drop, queue, routing, sealing, staff, testimonies, uploads, withdrawal
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -21,7 +21,17 @@ from tests.support.uploads import Client
 
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
-PARTS = ("queue", "routing", "sealing", "testimonies", "uploads", "slow", "staff", "withdrawal")
+PARTS = (
+    "drop",
+    "queue",
+    "routing",
+    "sealing",
+    "testimonies",
+    "uploads",
+    "slow",
+    "staff",
+    "withdrawal",
+)
 
 
 def main() -> None:
@@ -49,11 +59,13 @@ def main() -> None:
     wanted = {arguments.only} if arguments.only else set(PARTS)
     if "sealing" in wanted:
         figures["sealing"] = sealing.measure(64, arguments.runs)
+    if "drop" in wanted:
+        figures["drop"] = {"256 slots": drop.measure(arguments.runs)}
     if "routing" in wanted:
         figures["routing"] = routing.measure(arguments.runs)
     if "queue" in wanted:
         figures["queue"] = _queues(arguments.cases)
-    if wanted - {"queue", "routing", "sealing"}:
+    if wanted - {"drop", "queue", "routing", "sealing"}:
         with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
             _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
     TARGET.parent.mkdir(exist_ok=True)

@@ -376,6 +376,17 @@ def test_a_withdrawal_is_repeated_also_when_what_came_before_it_is_gone(witness:
     assert (witness.status()["state"], witness.status()["seq"]) == ("withdrawn", 2)
 
 
+def test_whoever_changes_a_consent_too_often_can_still_withdraw(
+    witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_POLICIES", 2)
+    for _ in range(2):
+        assert witness.consent({}).status_code == 200
+    assert slug(witness.consent({}), 409) == "consent-limit"
+    assert witness.change("withdraw").status_code == 200
+    assert witness.change("take-back").status_code == 200
+
+
 def test_without_a_delay_it_is_destroyed_at_once(organisation: Organisation) -> None:
     organisation.clock.follow()
     witness = Witness(organisation, organisation.send(withdrawal_delay_days=0))

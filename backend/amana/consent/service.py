@@ -27,7 +27,7 @@ from amana.storage.blobs import Progress
 
 BACKUP_DAYS = 35
 """How long a backup may be kept (docs/operating.md)."""
-MAX_STATEMENTS = 200
+MAX_POLICIES = 200
 
 
 class ControlUnknown(NotFound):
@@ -112,7 +112,7 @@ def change(
     if session.scalar(spent) is not None:
         raise ControlKnown
     head = head_of(session, testimony)
-    if head.seq >= MAX_STATEMENTS or not (is_repeated or statement.follows(head)):
+    if not (is_repeated or statement.follows(head)):
         raise ControlOrder
     withdrawal = session.get(Withdrawal, testimony.case)
     if statement.kind == "consent":
@@ -167,6 +167,9 @@ def _change_consent(
     policy, previous = statement.policy, policy_chain(session, testimony)[-1].policy
     assert policy is not None  # noqa: S101
     check_successor(previous, policy)
+    if policy.seq > MAX_POLICIES:
+        # Withdrawing and taking back have no limit: nobody with a forced codename may use them up.
+        raise Conflict("This consent was changed too often.", slug="consent-limit")
     text = (policy.consent_text, policy.consent_text_sha256)
     if text != (previous.consent_text, previous.consent_text_sha256) and text not in texts:
         raise ConsentTextUnknown
