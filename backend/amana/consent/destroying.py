@@ -27,7 +27,10 @@ def destroy_due(services: Services) -> int:
     """Destroy the withdrawn cases whose delay is over, and return how many; may run anywhere, as often as one likes."""
     with services.database.reading() as session:
         cases = service.due(session, services.today())
-    return sum(destroy(services, case) for case in cases)
+    done = sum(destroy(services, case) for case in cases)
+    # Each time, not only when something went: while somebody reads, the journal cannot be emptied.
+    services.database.forget_deleted()
+    return done
 
 
 def destroy(services: Services, case: str) -> bool:
@@ -43,9 +46,7 @@ def destroy(services: Services, case: str) -> bool:
         # One that cannot be deleted now must not keep the others; the next run finds it again.
         return False
     with services.database.transaction() as session:
-        done = service.finish_destroying(session, case, services.today())
-    services.database.forget_deleted()
-    return done
+        return service.finish_destroying(session, case, services.today())
 
 
 def destroy_behind(services: Services) -> None:

@@ -15,7 +15,14 @@ from amana.consent.models import ControlStatement, SpentNonce, Withdrawal
 from amana.custody import service as custody
 from amana.errors import CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
 from amana.intake.models import Grant, ObjectState, PolicyVersion, State, Testimony, UploadedObject
-from amana.intake.service import StateForbids, abandon, is_abandoned, move, policy_chain
+from amana.intake.service import (
+    StateForbids,
+    abandon,
+    is_abandoned,
+    move,
+    policy_chain,
+    policy_versions,
+)
 from amana.protocol.control import CLOCK_DAYS, Control, Head, control_event
 from amana.protocol.encoding import b64
 from amana.protocol.policy import check_successor
@@ -289,10 +296,7 @@ def _withdrawal_told(asked: date, destroy: date, destroyed: date | None) -> dict
 
 
 def _policies(session: Session, testimony: Testimony) -> list[dict[str, Any]]:
-    query = sa.select(PolicyVersion).where(PolicyVersion.case == testimony.case)
-    later = session.scalars(query.order_by(PolicyVersion.seq))
-    first = (testimony.policy, testimony.received_on or testimony.announced_on)
-    versions = [first, *((one.policy, one.received_on) for one in later)]
+    versions = policy_versions(session, testimony)
     return [{"policy": b64(policy), "received_on": day} for policy, day in versions]
 
 

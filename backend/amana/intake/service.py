@@ -226,12 +226,17 @@ def is_abandoned(testimony: Testimony) -> bool:
     return testimony.expires_on is not None and testimony.expires_on < testimony.announced_on
 
 
-def policy_chain(session: Session, testimony: Testimony) -> list[Entry]:
-    """Return the versions of a testimony's policy in their order, each with its day of receipt."""
+def policy_versions(session: Session, testimony: Testimony) -> list[tuple[bytes, date]]:
+    """Return the versions of a testimony's policy in their order, as they were signed, each with its day of receipt."""
     query = sa.select(PolicyVersion).where(PolicyVersion.case == testimony.case)
     later = session.scalars(query.order_by(PolicyVersion.seq)).all()
     first = (testimony.policy, testimony.received_on or testimony.announced_on)
-    versions = [first, *((one.policy, one.received_on) for one in later)]
+    return [first, *((one.policy, one.received_on) for one in later)]
+
+
+def policy_chain(session: Session, testimony: Testimony) -> list[Entry]:
+    """Return the same, parsed and verified."""
+    versions = policy_versions(session, testimony)
     return [Entry(parse_policy(policy), day) for policy, day in versions]
 
 
