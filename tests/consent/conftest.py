@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.organisation import Organisation, organisation_in
-from tests.support.postgres import fresh_database
+from tests.support.organisation import Organisation, organisation_on
 from tests.support.statements import Witness
 
 
@@ -14,14 +13,7 @@ def organisation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Organisation]:
     folder = tmp_path_factory.mktemp("organisation")
-    if request.param == "sqlite":
-        with organisation_in(folder) as made:
-            yield made
-        return
-    with (
-        fresh_database(request.getfixturevalue("postgres")) as url,
-        organisation_in(folder, url) as made,
-    ):
+    with organisation_on(request.param, request, folder) as made:
         yield made
 
 

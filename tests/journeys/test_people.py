@@ -246,6 +246,9 @@ def test_a_new_key_is_listed_and_old_grants_follow_to_it(place: Place, tmp_path:
     assert unlisted.stderr.startswith("key-not-listed: ")
     # Until the officers list the new key, the old one opens, from the same key file.
     place.run("reviewer", "open", before, "--out", tmp_path / "before", key=key)
+    # What is decided must follow too.
+    reason = ("--decision", "accept", "--reason", "It agrees.")
+    place.run("reviewer", "decide", before, *reason, key=key)
     list_by_officers(place, key.stem)
     after = place.send(desk)
     place.run("reviewer", "open", after, "--out", tmp_path / "after", key=key)

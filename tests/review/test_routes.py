@@ -22,7 +22,7 @@ from amana.protocol.encoding import canonical, random_id, sha256_hex, unb64
 from amana.protocol.sealing import Kind, open_sealed
 from amana.protocol.signing import SigningKey
 from amana.review import service
-from tests.support.organisation import Organisation, Person, organisation_in
+from tests.support.organisation import Organisation, Person, organisation_in, organisation_on
 from tests.support.testimonies import Made
 
 FILES = (b"a voice" * 30_000, b"a photo")
@@ -33,17 +33,8 @@ SERVED = ("grants", "manifest", "objects/0", "objects/1")
 def organisation(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Organisation]:
-    from tests.support.postgres import fresh_database
-
     folder = tmp_path_factory.mktemp("organisation")
-    if request.param == "sqlite":
-        with organisation_in(folder) as made:
-            yield made
-        return
-    with (
-        fresh_database(request.getfixturevalue("postgres")) as url,
-        organisation_in(folder, url) as made,
-    ):
+    with organisation_on(request.param, request, folder) as made:
         yield made
 
 

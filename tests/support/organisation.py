@@ -262,3 +262,19 @@ def organisation_in(folder: Path, database_url: str | None = None) -> Iterator[O
         )
     finally:
         services.database.dispose()
+
+
+@contextmanager
+def organisation_on(database: str, request: Any, folder: Path) -> Iterator[Organisation]:
+    """Make it on `sqlite`, or on a fresh database of the fixture `postgres` of a test's `request`."""
+    if database == "sqlite":
+        with organisation_in(folder) as made:
+            yield made
+        return
+    from tests.support.postgres import fresh_database
+
+    with (
+        fresh_database(request.getfixturevalue("postgres")) as url,
+        organisation_in(folder, url) as made,
+    ):
+        yield made

@@ -82,23 +82,16 @@ def _pins(root: Path) -> RootPins:
     return read_root(read_limited(root, ROOT_LIMIT_BYTES))
 
 
-def _line(
-    server: str,
-    root: Path,
-    codename_file: Path | None,
-    proxy: str | None,
-    attempts: int,
-    pause: float,
-) -> Line:
-    check_server(server, proxy)
-    pins = _pins(root)
-    thread = thread_keys(_codename(codename_file).master(pins.deployment))
+def _line(way: dict[str, Any]) -> Line:
+    """Return the way to a server that a command's options (`_way`) describe."""
+    check_server(way["server"], way["proxy"])
+    pins = _pins(way["root"])
     return Line(
-        connect=_connecting(server, proxy),
-        thread=thread,
+        connect=_connecting(way["server"], way["proxy"]),
+        thread=thread_keys(_codename(way["codename_file"]).master(pins.deployment)),
         pins=pins,
-        patience=Patience(attempts),
-        pause_seconds=pause,
+        patience=Patience(way["attempts"]),
+        pause_seconds=way["longest_pause"],
     )
 
 
@@ -205,16 +198,10 @@ def status(as_json: bool, **way: Any) -> None:
     The server is asked about one after the other. Whoever runs it can guess from the time that they are one
     person's; Tor hides whose.
     """
-    line = _line_of(way)
+    line = _line(way)
     found = [_told(one) for one in line.standings()]
     lines = [text for one in found for text in _lines(one)]
     say({"testimonies": found}, as_json, *(lines or ["There is no testimony under this codename."]))
-
-
-def _line_of(way: dict[str, Any]) -> Line:
-    return _line(
-        way["server"], way["root"], way["codename_file"], way["proxy"], way["attempts"], way["longest_pause"]
-    )  # fmt: skip
 
 
 @click.command()
@@ -239,7 +226,7 @@ def consent(
     """Change what your testimonies may be used for: less at once, more only after the delay that you chose."""
     if not scopes and identity_level is None:
         raise Usage("Say what changes: --scope or --identity-level.", slug="nothing-to-change")
-    line = _line_of(way)
+    line = _line(way)
     done = []
     for one in _chosen(line, cases):
         if one.is_withdrawn:
@@ -287,7 +274,7 @@ def withdraw(
             raise Usage("A queued withdrawal is of all testimonies.", slug="queue-of-all")
         _write_queue(queue, count, way, as_json)
         return
-    line = _line_of(way)
+    line = _line(way)
     found = _chosen(line, cases)
     if take_back:
         done = [line.say(one, "take-back") for one in found if _can_be_taken_back(one)]
