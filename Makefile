@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ONCE ?=
+WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint bench soak openapi lock clean
@@ -23,7 +24,7 @@ run: setup ## Serve a demonstration: a testimony travels from a witness to a rev
 	$(BIN)/python -m scripts.tour $(if $(ONCE),--once)
 
 test: setup ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: setup ## Check style, types and import contracts
 	$(BIN)/ruff check .

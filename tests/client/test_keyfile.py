@@ -114,6 +114,7 @@ def fields() -> dict[str, object]:
         ),
         seal_with_passphrase(canonical(fields()), PHRASE, work_factor=QUICK)[:-1] + b"\0",
     ],
+    ids=lambda _content: "content",
 )
 def test_something_else_than_a_key_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file.key"

@@ -352,7 +352,11 @@ def test_a_truncated_stream_is_refused(end: int) -> None:
         open_stream(io.BytesIO(LONG[:end]), io.BytesIO(), IDENTITY)
 
 
-@pytest.mark.parametrize("tail", [b"\0", bytes(16), bytes(65552), LONG[-65552:]])
+@pytest.mark.parametrize(
+    "tail",
+    [b"\0", bytes(16), bytes(65552), LONG[-65552:]],
+    ids=["a byte", "a tag", "a chunk", "its own last chunk"],
+)
 def test_a_stream_with_something_behind_it_is_refused(tail: bytes) -> None:
     with pytest.raises(CannotOpen):
         open_stream(io.BytesIO(LONG + tail), io.BytesIO(), IDENTITY)
