@@ -78,12 +78,11 @@ class DeskInMemory:
             "people.json": {"v": 1, "people": []},
             "desks/chemical.json": {"v": 1, "desk": "chemical", "readers": readers},
         }
-        log = {"origin": "custody", "key": self.custody_log.public}
         pins = {
             "v": 1,
             "deployment": DEPLOYMENT,
-            "directory_log": log,
-            "custody_log": log,
+            "directory_log": {"origin": "directory", "key": SigningKey.generate().public},
+            "custody_log": {"origin": "custody", "key": self.custody_log.public},
             "cosigners": [],
             "quorum": 0,
         }
