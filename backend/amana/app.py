@@ -20,6 +20,7 @@ from amana.intake import routes as intake
 from amana.intake.writers import Writers
 from amana.ops import health
 from amana.people import routes as people
+from amana.replies import routes as replies
 from amana.review import routes as review
 from amana.routing import routes as routing
 from amana.storage.database import Database
@@ -40,6 +41,7 @@ BLUEPRINTS = {
         intake.testimonies,
         intake.resumable,
         consent.control,
+        replies.drop,
         directory.directory,
     ),
     # Staff's clients verify the directory too, and speak to the desk only.
@@ -49,6 +51,7 @@ BLUEPRINTS = {
         directory.directory,
         directory.directory_publication,
         review.cases,
+        replies.asking,
         routing.routing,
         people.people,
         people.enrolling,

@@ -2,7 +2,7 @@
 """Take what a person signed: by them, for this, here, now, and never twice. Never commits, never imports Flask."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -138,3 +138,16 @@ def _check(
         raise ActionRefused from None
     if action.directory != directory.version:
         raise ActionOutdated
+
+
+def days_of(session: Session, case: str, kind: str) -> list[tuple[str, date]]:
+    """Return who did something of a kind to a case, and on which day (UTC), as often as they did."""
+    query = sa.select(SignedAction.actor, SignedAction.accepted_at).where(
+        SignedAction.case == case, SignedAction.action == kind
+    )
+    return [(row.actor, _in_utc(row.accepted_at).date()) for row in session.execute(query)]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Return what SQLite gives without a zone, and PostgreSQL in that of the connection."""
+    return moment if moment.tzinfo is None else moment.astimezone(UTC)

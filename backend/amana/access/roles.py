@@ -11,6 +11,7 @@ class Permission(StrEnum):
     LIST_CASES = "list-cases"
     OPEN_CASE = "open-case"
     WORK_ON_CASE = "work-on-case"
+    ASK_WITNESS = "ask-witness"
     REWRAP_GRANT = "rewrap-grant"
     SEE_RETURNED_CASES = "see-returned-cases"
     SEE_ROUTING_TASKS = "see-routing-tasks"
@@ -36,6 +37,7 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.LIST_CASES: _READERS,
     Permission.OPEN_CASE: _READERS,
     Permission.WORK_ON_CASE: _READERS,
+    Permission.ASK_WITNESS: _READERS,
     Permission.REWRAP_GRANT: _READERS,
     Permission.SEE_RETURNED_CASES: frozenset({"lead"}),
     Permission.SEE_ROUTING_TASKS: frozenset({"lead"}),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Commands of a witness who comes back with the codename alone: how it stands, another consent, withdrawal."""
+"""Commands of a witness who comes back with the codename alone: how it stands, replies, another consent, withdrawal."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
-from amana.cli.tables import say
+from amana.cli.tables import printable, say
 from amana.client.codenamefile import CodenameFile
 from amana.client.control import (
     Delivered,
@@ -22,6 +22,7 @@ from amana.client.control import (
 )
 from amana.client.directory import read_root
 from amana.client.errors import Refused, Usage
+from amana.client.replies import read_replies
 from amana.client.transport import Patience, Transport, check_server
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.protocol.codename import Codename, thread_keys
@@ -30,6 +31,7 @@ from amana.protocol.directory import RootPins
 from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import ANSWERS, IDENTITY_LEVELS, is_scope, next_policy
+from amana.protocol.reply import Reply
 
 codename_option = click.option(
     "--codename-file",
@@ -65,7 +67,8 @@ def parse_scopes(
     return scopes
 
 
-def _codename(path: Path | None) -> Codename:
+def read_codename(path: Path | None) -> Codename:
+    """Return the codename that a file keeps, or that is typed."""
     if path is not None:
         return CodenameFile.open(path).codename
     if sys.stdin.isatty():
@@ -82,13 +85,15 @@ def _pins(root: Path) -> RootPins:
     return read_root(read_limited(root, ROOT_LIMIT_BYTES))
 
 
-def _line(way: dict[str, Any]) -> Line:
-    """Return the way to a server that a command's options (`_way`) describe."""
+def line_to(way: dict[str, Any], codename: Codename | None = None) -> Line:
+    """Return the way to a server that a command's options (`_way`) describe, under the codename unless it is given."""
     check_server(way["server"], way["proxy"])
     pins = _pins(way["root"])
     return Line(
         connect=_connecting(way["server"], way["proxy"]),
-        thread=thread_keys(_codename(way["codename_file"]).master(pins.deployment)),
+        thread=thread_keys(
+            (codename or read_codename(way["codename_file"])).master(pins.deployment)
+        ),
         pins=pins,
         patience=Patience(way["attempts"]),
         pause_seconds=way["longest_pause"],
@@ -138,6 +143,7 @@ def _told(standing: Standing) -> dict[str, Any]:
         "state": standing.state,
         "consent": consent,
         "opened": [{"reader": reader, "day": day.isoformat()} for reader, day in standing.opened],
+        "asked": [day.isoformat() for day in standing.asked],
         "withdrawal": None
         if withdrawal is None
         else {
@@ -167,6 +173,9 @@ def _lines(told: dict[str, Any]) -> list[str]:
                 f" {more or 'no scope'}; identity: {asked['identity_level']}"
             )
     lines += [f"  opened by {one['reader']} on {one['day']}" for one in told["opened"]]
+    lines += [
+        f"  a reader asked you on {day}; see 'amana witness replies'" for day in told["asked"]
+    ]
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
         day = told["withdrawal"]["destroy_on"]
@@ -198,10 +207,46 @@ def status(as_json: bool, **way: Any) -> None:
     The server is asked about one after the other. Whoever runs it can guess from the time that they are one
     person's; Tor hides whose.
     """
-    line = _line(way)
+    line = line_to(way)
     found = [_told(one) for one in line.standings()]
     lines = [text for one in found for text in _lines(one)]
     say({"testimonies": found}, as_json, *(lines or ["There is no testimony under this codename."]))
+
+
+@click.command()
+@_way
+def replies(as_json: bool, **way: Any) -> None:
+    """Read what readers asked you. Everybody downloads the same, so nobody sees whether something was for you.
+
+    What no reader of your desk signed is shown too, as NOT VERIFIED: somebody else may be writing to you.
+    """
+    line = line_to(way)
+    found = read_replies(line, read_limited(way["root"], ROOT_LIMIT_BYTES))
+    told = [
+        {
+            "case": one.case,
+            "text": one.text,
+            "sent_on": one.sent_on,
+            "verified": one.verified,
+        }
+        for one in found.replies
+    ]
+    say(
+        {"replies": told, "incomplete": found.incomplete, "unreadable": found.unreadable},
+        as_json,
+        *(text for one in found.replies for text in _reply_lines(one)),
+        *(["A reply is not whole; look again tomorrow."] if found.incomplete else []),
+        *(["Something was sealed to you that is no reply."] if found.unreadable else []),
+        *([] if found.replies else ["No reply is waiting for you."]),
+    )
+
+
+def _reply_lines(reply: Reply) -> list[str]:
+    signed = "" if reply.verified else "  NOT VERIFIED: no reader of your desk signed this for you"
+    return [
+        f"{reply.case}, {reply.sent_on}{signed}",
+        *(f"   {printable(line)}" for line in reply.text.splitlines()),
+    ]
 
 
 @click.command()
@@ -226,7 +271,7 @@ def consent(
     """Change what your testimonies may be used for: less at once, more only after the delay that you chose."""
     if not scopes and identity_level is None:
         raise Usage("Say what changes: --scope or --identity-level.", slug="nothing-to-change")
-    line = _line(way)
+    line = line_to(way)
     done = []
     for one in _chosen(line, cases):
         if one.is_withdrawn:
@@ -274,7 +319,7 @@ def withdraw(
             raise Usage("A queued withdrawal is of all testimonies.", slug="queue-of-all")
         _write_queue(queue, count, way, as_json)
         return
-    line = _line(way)
+    line = line_to(way)
     found = _chosen(line, cases)
     if take_back:
         done = [line.say(one, "take-back") for one in found if _can_be_taken_back(one)]
@@ -320,7 +365,7 @@ def _write_queue(path: Path, count: int | None, way: dict[str, Any], as_json: bo
     file = way["codename_file"]
     known = CodenameFile.open(file).next if file else 0
     pins = _pins(way["root"])
-    thread = thread_keys(_codename(file).master(pins.deployment))
+    thread = thread_keys(read_codename(file).master(pins.deployment))
     number = count or known or 3
     write_queue(path, thread, pins, number)
     say(

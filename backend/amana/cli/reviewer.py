@@ -404,7 +404,7 @@ def _lines(one: ReadNote) -> list[str]:
     return [*told, *labels, *one.content["text"].splitlines()]
 
 
-_TOLD = ("decision", "of", "relation", "to")
+_TOLD = ("decision", "of", "relation", "to", "reason")
 
 
 @reviewer.command()
@@ -417,12 +417,48 @@ def decide(
     reader: Caseworker, case: str, decision: str, reason: str, of: str | None, as_json: bool
 ) -> None:
     """Decide CASE, which you have."""
-    if not reason.strip():
-        raise Usage("A decision needs its reason.", slug="reason-missing")
     if of is not None:
         case_argument(of)
-    reader.decide(case, decision, reason, of)
+    reader.decide(case, decision, _reason(reason), of)
     say({"case": case, "decision": decision}, as_json, "The decision is recorded.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--text", type=FILE, required=True, help="The question, UTF-8.")
+@click.option("--reason", required=True, help="Why they are asked; kept with the case, sealed.")
+@as_reader
+def ask(reader: Caseworker, case: str, text: Path, reason: str, as_json: bool) -> None:
+    """Ask the witness of CASE, who reads it with the codename alone. First look at the prior accounts.
+
+    It is published with the next daily batch. An answer comes as a testimony of its own, which says what it
+    adds to.
+    """
+    left = reader.ask(case, _text(text), _reason(reason))
+    say(
+        {"asked": case, "left": left},
+        as_json,
+        f"Your question waits for the next batch. The witness may be asked {left} more times.",
+    )
+
+
+@reviewer.command()
+@click.argument("case")
+@as_reader
+def resume(reader: Caseworker, case: str, as_json: bool) -> None:
+    """Go on with CASE, whose witness was asked: an answer came, or none is awaited any longer."""
+    reader.resume(case)
+    say({"resumed": case}, as_json, "The case is in review again.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--reason", required=True, help="Sealed like a note.")
+@as_reader
+def reopen(reader: Caseworker, case: str, reason: str, as_json: bool) -> None:
+    """Take the decision about CASE back, which you have; one that nobody has can be claimed first."""
+    reader.reopen(case, _reason(reason))
+    say({"reopened": case}, as_json, "The case is in review again.")
 
 
 @reviewer.command(name="routing-tasks")
@@ -441,6 +477,13 @@ def routing_tasks(reader: Caseworker, as_json: bool) -> None:
 
 def _written(number: int, as_json: bool) -> None:
     say({"note": number}, as_json, f"It is note {number} of the case.")
+
+
+def _reason(reason: str) -> str:
+    """Refuse an act without its reason; raises Usage."""
+    if not reason.strip():
+        raise Usage("This needs its reason.", slug="reason-missing")
+    return reason
 
 
 def _text(path: Path) -> str:

@@ -15,6 +15,7 @@ from amana.api.secrets import SecretsUnusable, rotate_tokens
 from amana.api.services import Services
 from amana.app import Surface, create_app, make_services
 from amana.config import Config, ConfigInvalid, read_config
+from amana.errors import NotAllowed
 from amana.logs import configure_logs
 from amana.ops import doctor as doctoring
 from amana.ops.maintenance import maintain as do_what_is_due
@@ -124,10 +125,18 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
 
 @click.command()
 @data_option
+@click.option(
+    "--publish-drop",
+    is_flag=True,
+    help="Publish the dead drop's batch now, also a second time today. Whoever watches the drop sees that.",
+)
 @json_option
-def maintain(data: Path | None, as_json: bool) -> None:
-    """Do what is due: delete abandoned uploads, sign the directory's time stamp anew."""
-    done = do_what_is_due(_services(_config(data)))
+def maintain(data: Path | None, publish_drop: bool, as_json: bool) -> None:
+    """Do what is due: route, publish the drop's daily batch, destroy what was withdrawn, delete abandoned uploads."""
+    try:
+        done = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
+    except NotAllowed as error:
+        raise click.UsageError(error.title) from None
     _say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
 
 

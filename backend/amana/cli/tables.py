@@ -35,8 +35,12 @@ def harmless(value: object) -> str:
 
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "\n".join(map(harmless, value))
-    text = _plain(value)
-    return escape("".join(filter(str.isprintable, text))[:300])
+    return escape(printable(_plain(value))[:300])
+
+
+def printable(text: str) -> str:
+    """Return a line of text without what would steer a terminal, as it is otherwise."""
+    return "".join(filter(str.isprintable, text))
 
 
 def _plain(value: object) -> str:

@@ -1,22 +1,32 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Commands of a witness: send a testimony, go on with one that was interrupted; nothing stays that was not asked for."""
+"""Commands of a witness: send a testimony, add to it, go on with one that was interrupted; nothing stays unasked for."""
 
 import json
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from amana.cli import control
-from amana.cli.control import attempts_option, parse_scopes
+from amana.cli.control import (
+    attempts_option,
+    codename_option,
+    line_to,
+    parse_scopes,
+    pause_option,
+    read_codename,
+)
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
 from amana.client.codenamefile import CodenameFile
+from amana.client.control import Standing
 from amana.client.delivery import Delivery
 from amana.client.directory import read_root
 from amana.client.errors import ClientError, NetworkFailed, Refused, Usage
@@ -45,12 +55,29 @@ PRIVATE_PREFIX: Final = "amana-sending-"
 DEFAULT_SCOPES: Final = {"review": "allow"}
 
 
+@dataclass(frozen=True)
+class Adding:
+    """What a further testimony adds to, and the number of the first control key that is free."""
+
+    codename: Codename
+    case: str
+    number: int
+    desk: str
+    language: str
+
+
 @click.group()
 def witness() -> None:
     """Send a testimony so that only the readers of a desk can open it; come back to it with the codename."""
 
 
-for command in (control.status, control.consent, control.withdraw, control.deliver_queue):
+for command in (
+    control.status,
+    control.replies,
+    control.consent,
+    control.withdraw,
+    control.deliver_queue,
+):
     witness.add_command(command)
 
 
@@ -143,6 +170,7 @@ def send(
     proxy: str | None,
     attempts: int,
     as_json: bool,
+    adding: Adding | None = None,
 ) -> None:
     """Seal a testimony on this device and send it.
 
@@ -171,19 +199,22 @@ def send(
         consent = choose_consent(verified.directory, language, consent_text)
         if not as_json:
             _ask_consent(consent.text)
-        number = kept.take_number() if kept else 0
-        codename = kept.codename if kept else Codename.generate()
+        free = adding.number if adding else 0
+        number = kept.take_number(free) if kept else free
+        known = kept or adding
+        codename = known.codename if known else Codename.generate()
         try:
             thread = thread_keys(codename.master(verified.directory.deployment))
             submission = seal_testimony(
-                content, attachments, wishes, consent, verified, thread, number, state, progress
-            )
+                content, attachments, wishes, consent, verified, thread, number, state, progress,
+                adds_to=adding.case if adding else None,
+            )  # fmt: skip
         except BaseException:
             if kept:
                 kept.give_back(number)
             raise
         sending = as_sending(submission, verified, transport, proxy)
-        if not as_json and not kept:
+        if not as_json and not known:
             _show_codename(codename, language)
         told = {
             "case": submission.case.decode("ascii"),
@@ -199,6 +230,61 @@ def send(
             if kept and not delivery.attempted:
                 kept.give_back(number)
             raise
+
+
+def _params_of_add() -> list[click.Parameter]:
+    """Return the options of `send`, but for a new codename; desk and language may be left out."""
+    options = []
+    for option in send.params:
+        if option.name in {"desk", "language"}:
+            option = copy(option)
+            option.required = False
+        if option.name != "codename_file":
+            options.append(option)
+    return options
+
+
+@witness.command(params=_params_of_add())
+@click.option(
+    "--to", metavar="CASE", help="Which of your testimonies it adds to; the first one unless given."
+)
+@codename_option
+@pause_option
+def add(to: str | None, codename_file: Path | None, longest_pause: float, **given: Any) -> None:
+    """Send more under the same codename, as an answer or because there is more to say.
+
+    Only those who open it learn what it adds to. Desk and language are those of the testimony that it adds to,
+    unless you say otherwise. It can be withdrawn alone. The server is asked first which of your testimonies are
+    there: whoever runs it can guess from the time that this one is yours too, so send from another connection,
+    or wait longer between (--longest-pause).
+    """
+    codename = read_codename(codename_file)
+    line = line_to({**given, "longest_pause": longest_pause}, codename)
+    adding = _adding(list(line.standings()), codename, to)
+    line.pause()
+    given["desk"] = given["desk"] or adding.desk
+    given["language"] = given["language"] or adding.language
+    assert send.callback is not None  # noqa: S101
+    send.callback(**given, codename_file=codename_file, adding=adding)
+
+
+def _adding(found: Sequence[Standing], codename: Codename, to: str | None) -> Adding:
+    """Return what a further testimony adds to: the one that was named, or the first that is there."""
+    if to is None:
+        there = [one for one in found if one.entries and not one.is_withdrawn]
+        fitting = [one for one in there if one.state != "arriving"]
+    else:
+        fitting = [one for one in found if one.case == to and one.entries]
+    if not fitting:
+        raise Usage("There is no such testimony under this codename.", slug="nothing-to-add-to")
+    policy = fitting[0].policy
+    return Adding(
+        codename=codename,
+        case=fitting[0].case,
+        number=found[-1].number + 1,
+        desk=policy.desk,
+        language=policy.language,
+    )
 
 
 @witness.command()

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""A reader at work on a case: hand it over, recuse, write notes and labels, decide. Everything is signed and sealed here."""
+"""A reader at work on a case: hand it over, write notes and labels, ask its witness, decide; signed and sealed here."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
-from amana.client.errors import NotVerified, Refused, Usage
+from amana.client.errors import ClientError, NotVerified, Refused, Usage
 from amana.client.reviewer import (
     GrantUnusable,
     NoGrant,
@@ -14,16 +16,28 @@ from amana.client.reviewer import (
     case_argument,
     open_with_own_key,
     own_grant,
+    verify_case,
     verifying,
 )
 from amana.protocol.case import intake_key_id, seal_grant
+from amana.protocol.consent import READERS, Entry, covers, parse_chain
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import b64, check_id, parse_day, unb64
+from amana.protocol.drop import shard_of
+from amana.protocol.encoding import b64, check_id, parse_day, sha256_hex, unb64
 from amana.protocol.errors import ProtocolError
 from amana.protocol.note import check_labels, open_note, own_notes, seal_note
+from amana.protocol.policy import IDENTITY_LEVELS
+from amana.protocol.reply import SALT_BYTES, commitment, seal_reply
 from amana.protocol.sealing import Identity
 
 MAX_PAGES: Final = 100
+
+
+class NotConsented(ClientError):
+    """The witness does not allow it, whatever a server would say; nothing was sent."""
+
+    exit_status = Refused.exit_status
+    slug = "consent-denies"
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,65 @@ class Caseworker(Reviewer):
         body = {"decision": decision, "reason": b64(sealed)}
         path = f"/v1/cases/{case}/decisions"
         self._desk.act("decide", path, directory=directory.version, case=case, body=body)
+
+    def ask(self, case: str, text: str, reason: str) -> int:
+        """Ask the witness of a case through the dead drop, and return how often they may still be asked.
+
+        Question and reason are kept with the case as a sealed note. Raises NotConsented, Refused and NotVerified.
+        """
+        case_argument(case)
+        verified, today = self._directory(), self._desk.clock().date()
+        directory = verified.directory
+        described = self._desk.get(f"/v1/cases/{case}").document()
+        with verifying("the case"):
+            _check_consent(parse_chain(described["policies"]), today)
+        self._case_key(case, directory, "open")
+        with verifying("the case"):
+            found = verify_case(self._desk, verified.pins, case, described)
+        with _usable():
+            slots = seal_reply(
+                self.keys.signing,
+                found.manifest.reply,
+                deployment=directory.deployment,
+                case=case,
+                actor=self.keys.id,
+                directory=directory.version,
+                text=text,
+                sent_on=today.isoformat(),
+            )
+        salt, hashes = os.urandom(SALT_BYTES), [sha256_hex(one) for one in slots]
+        content = {"text": text, "reason": reason, "salt": b64(salt), "slots": hashes}
+        note = self._sealed(case, directory, "question", content, "desk")
+        answer = self._desk.act(
+            "ask",
+            "/v1/drop",
+            directory=directory.version,
+            case=case,
+            body={"commitment": commitment(salt, hashes), "reason": b64(note)},
+            unsigned={
+                "salt": b64(salt),
+                "bits": directory.drop_bits,
+                "shard": shard_of(found.manifest.reply, directory.drop_bits),
+                "slots": [b64(one) for one in slots],
+            },
+        ).document()
+        if type(answer.get("left")) is not int:
+            raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+        return int(answer["left"])
+
+    def resume(self, case: str) -> None:
+        """Go on with a case without waiting for its witness any longer; raises Refused."""
+        case_argument(case)
+        self.act("resume", f"/v1/cases/{case}/resumptions", case=case, body={})
+
+    def reopen(self, case: str, reason: str) -> None:
+        """Take the decision about a case back; the reason is signed and sealed like a note. Raises Refused."""
+        case_argument(case)
+        directory = self._directory().directory
+        sealed = self._sealed(case, directory, "reopening", {"text": reason}, "desk")
+        path = f"/v1/cases/{case}/reopenings"
+        body = {"reason": b64(sealed)}
+        self._desk.act("reopen", path, directory=directory.version, case=case, body=body)
 
     def notes(self, case: str) -> list[ReadNote]:
         """Return the notes of a case that this reader may read, in their order; raises NotVerified."""
@@ -211,6 +284,13 @@ class Caseworker(Reviewer):
             content=note.content,
             verified=fits and note.verify(signing_key),
         )
+
+
+def _check_consent(entries: Sequence[Entry], today: date) -> None:
+    """Refuse to ask a witness who does not allow it, before anything is signed."""
+    covered = covers(entries, READERS, "contact", IDENTITY_LEVELS[0], today)
+    if not covered.allowed:
+        raise NotConsented(covered.title, slug=covered.reason)
 
 
 @contextmanager

@@ -51,8 +51,11 @@ class CodenameFile:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise Usage("This is not a codename file.", slug="codename-file") from None
 
-    def take_number(self) -> int:
-        """Return the number of a new testimony, and note durably that it is used."""
+    def take_number(self, at_least: int = 0) -> int:
+        """Return the number of a new testimony, and note durably that it is used.
+
+        `at_least` is where numbers are known to be free, on a phone that has only just been told the codename.
+        """
         with self._alone():
             if self.path.exists():
                 # Another command may have taken numbers, or made the file, since this one looked.
@@ -60,7 +63,7 @@ class CodenameFile:
                 self.codename, self.next = there.codename, there.next
             else:
                 self.is_new = True
-            number = self.next
+            number = max(self.next, at_least)
             self._write(number + 1)
         return number
 

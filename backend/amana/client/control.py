@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,18 +20,20 @@ from amana.client.errors import NotVerified, Refused, Usage
 from amana.client.transport import Patience, Transport
 from amana.client.verify import read_limited
 from amana.protocol.codename import ThreadKeys
-from amana.protocol.consent import Entry, check_chain
+from amana.protocol.consent import Entry, parse_chain
 from amana.protocol.control import Head, parse_control, sign_control
 from amana.protocol.directory import RootPins
-from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day, unb64
+from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import Policy, parse_policy
+from amana.protocol.policy import Policy
 from amana.protocol.receipt import verify_receipt
 
 PATH: Final = "/v1/control"
 MISSES: Final = 3
 MAX_TESTIMONIES: Final = 1000
 """How many testimonies of one codename are asked for at most; a server that says yes to everything ends here."""
+DROP_DAYS: Final = 71
+"""How many days after it was asked a question is gone from the dead drop: a day until its batch, 70 at most in it."""
 QUEUE_LIMIT_BYTES: Final = 256 * 1024
 MAX_QUEUED: Final = 100
 _STATE: Final = re.compile(r"[a-z][a-z-]{0,31}")
@@ -60,6 +62,8 @@ class Standing:
     withdrawal: Withdrawn | None
     opened: tuple[tuple[str, date], ...]
     """Readers who opened it, and on which day."""
+    asked: tuple[date, ...]
+    """The days on which readers asked about it; what they asked lies in the dead drop for a while."""
 
     @property
     def is_withdrawn(self) -> bool:
@@ -87,7 +91,7 @@ class Line:
         misses = 0
         for number in range(MAX_TESTIMONIES):
             if number:
-                self._pause()
+                self.pause()
             found = self.standing(number)
             if found is not None:
                 misses = 0
@@ -128,7 +132,7 @@ class Line:
             head=standing.head,
             policy=policy,
         )
-        self._pause()
+        self.pause()
         try:
             answer = self.patience.persist(lambda: self._send(statement))
         except Refused as error:
@@ -142,7 +146,8 @@ class Line:
         check_answer(self.pins, statement, answer)
         return self._read(standing.number, answer)
 
-    def _pause(self) -> None:
+    def pause(self) -> None:
+        """Wait a drawn while, so that two connections do not seem to be one errand."""
         time.sleep(random.uniform(self.pause_seconds / 4, self.pause_seconds))  # noqa: S311
 
     def _send(self, statement: dict[str, Any]) -> dict[str, Any]:
@@ -201,13 +206,10 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
     if not _STATE.fullmatch(state):
         raise ValueError
     withdrawal = _withdrawal(answer["withdrawal"])
-    entries = tuple(
-        Entry(parse_policy(unb64(one["policy"])), parse_day(one["received_on"]))
-        for one in answer["policies"]
-    )
     is_destroyed = withdrawal is not None and withdrawal.destroyed_on is not None
-    if entries or not is_destroyed:
-        check_chain(entries)
+    entries: tuple[Entry, ...] = ()
+    if answer["policies"] or not is_destroyed:
+        entries = parse_chain(answer["policies"])
         first = entries[0].policy
         if (first.control, first.deployment) != (control, pins.deployment):
             raise ValueError
@@ -219,6 +221,7 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         head=Head(_counted(answer["seq"]), check_sha256_hex(answer["prev_sha256"])),
         withdrawal=withdrawal,
         opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
+        asked=tuple(parse_day(day) for day in answer["asked"]),
     )
 
 
@@ -241,13 +244,17 @@ def _withdrawal(told: Any) -> Withdrawn | None:
 
 
 def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
-    """Return the honest list: who has seen a testimony, and until when backups hold it."""
+    """Return the honest list: who has seen a testimony, until when questions about it and backups of it exist."""
     found = []
     for one in standings:
         found += [
             {"case": one.case, "what": "opened", "by": reader, "on": day.isoformat()}
             for reader, day in one.opened
         ]
+        if one.asked:
+            # Nobody can find it there without the codename, the server neither.
+            gone = max(one.asked) + timedelta(days=DROP_DAYS)
+            found.append({"case": one.case, "what": "questions", "until": gone.isoformat()})
         if one.withdrawal is not None:
             until = one.withdrawal.backups_until.isoformat()
             found.append({"case": one.case, "what": "backups", "until": until})

@@ -114,8 +114,9 @@ class DeskClient:
         directory: int,
         case: str | None = None,
         body: Mapping[str, Any] | None = None,
+        unsigned: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Sign an action over `body` and bring both to `path`; raises Refused."""
+        """Sign an action over `body` and bring both to `path`, with what is not to stay; raises Refused."""
 
         def once() -> Answer:
             # Signed anew at each try: a nonce that may have arrived is not used again.
@@ -129,7 +130,9 @@ class DeskClient:
                 body=dict(body or {}),
                 made_at=self.clock(),
             )
-            return self.ask("POST", path, document={**(body or {}), "action": action})
+            return self.ask(
+                "POST", path, document={**(body or {}), **(unsigned or {}), "action": action}
+            )
 
         answer = self.patience.persist(once)
         if not 200 <= answer.status < 300:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -25,6 +26,7 @@ from amana.client.staff import Staff
 from amana.protocol.account import LIMIT_BYTES as ACCOUNT_LIMIT
 from amana.protocol.account import parse_account
 from amana.protocol.case import GRANT_SIZE, intake_key_id, open_grant, seal_grant
+from amana.protocol.consent import Entry, parse_chain
 from amana.protocol.directory import Directory, RootPins, eligible
 from amana.protocol.encoding import (
     b64,
@@ -37,7 +39,7 @@ from amana.protocol.encoding import (
 from amana.protocol.errors import CannotOpen, ProtocolError
 from amana.protocol.manifest import LIMIT_BYTES as MANIFEST_LIMIT
 from amana.protocol.manifest import Manifest, SealedObject, parse_manifest
-from amana.protocol.policy import DESK, Policy, parse_policy
+from amana.protocol.policy import DESK
 from amana.protocol.receipt import Receipt, verify_receipt
 from amana.protocol.sealing import (
     Digests,
@@ -56,6 +58,7 @@ UNREADABLE_ACCOUNT: Final = "account.raw"
 MANIFEST: Final = "manifest.json"
 PAGE: Final = 100
 BLOCK_BYTES: Final = 2**20
+MAX_COMPARED: Final = 10_000
 _STATE: Final = re.compile(r"[a-z][a-z-]{0,31}")
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
@@ -134,15 +137,19 @@ class Opened:
     warnings: tuple[str, ...]
     claimed: bool
     """Whether nobody had the case, so that it was claimed first."""
+    adds_to: str | None
+    same_codename: tuple[str, ...]
+    """Cases opened beside this one, in the folder that holds `folder`, that came under the same codename."""
 
 
 @dataclass(frozen=True, repr=False)
-class _Case:
+class VerifiedCase:
     """A case whose receipt, policy, grant and manifest were verified against each other."""
 
     manifest: Manifest
     manifest_bytes: bytes
-    policy: Policy
+    entries: tuple[Entry, ...]
+    """The chain of policies; the first is the one that was sealed with."""
     receipt: Receipt
     key: Identity
     sizes: tuple[int, ...]
@@ -207,8 +214,9 @@ class Reviewer(Staff):
                 case=case,
             )
             with verifying("the case"):
-                found = _verify_case(self._desk, verified.pins, case, described)
-            warnings = _doubts(found, verified.directory)
+                found = verify_case(self._desk, verified.pins, case, described)
+            beside = _threads_beside(out)
+            warnings = _doubts(found, verified.directory, beside)
             _download(self._desk, found, workplace, self._progress)
             plain = _open_objects(found, workplace, self._progress)
             names = _names(found.manifest, out)
@@ -229,6 +237,8 @@ class Reviewer(Staff):
             files=(*names, MANIFEST),
             warnings=tuple(warnings),
             claimed=claimed,
+            adds_to=found.manifest.adds_to,
+            same_codename=_same_codename(found.manifest, beside),
         )
 
     def claim(self, case: str) -> None:
@@ -434,12 +444,13 @@ def _fault_of_account(path: Path) -> str | None:
     return None
 
 
-def _verify_case(
+def verify_case(
     desk: DeskClient, pins: RootPins, case: str, described: Mapping[str, Any]
-) -> _Case:
+) -> VerifiedCase:
     """Fetch receipt, policy, own grant and manifest, and check that they are about one case and agree."""
     receipt = verify_receipt(described["receipt"], pins.custody_log_key)
-    policy = parse_policy(unb64(described["policy"]))
+    entries = parse_chain(described["policies"])
+    policy = entries[0].policy
     event = receipt.event
     deployment = pins.deployment
     _demand(
@@ -488,7 +499,7 @@ def _verify_case(
         "An object that arrived has another size than the witness lists.",
     )
     handed_over = all(one["reader"] != desk.keys.id for one in event["grants"])
-    return _Case(manifest, content, policy, receipt, key, sizes, handed_over)
+    return VerifiedCase(manifest, content, entries, receipt, key, sizes, handed_over)
 
 
 def _kind(item: SealedObject) -> Kind:
@@ -546,23 +557,51 @@ def _demand(condition: bool, slug: str, title: str) -> None:
         raise NotVerified(title, slug=slug)
 
 
-def _doubts(found: _Case, directory: Directory) -> list[str]:
-    """Say what does not forbid reading but a reader should know."""
+def _doubts(found: VerifiedCase, directory: Directory, beside: Mapping[str, str]) -> list[str]:
+    """Say what does not forbid reading but a reader should know; `beside` are threads of cases opened beside it."""
     told = ["A colleague sealed it to you, not the witness."] if found.handed_over else []
-    if found.manifest.adds_to is not None:
-        told.append(f"It adds to the case {found.manifest.adds_to}, sent under the same codename.")
+    added, same = found.manifest.adds_to, _same_codename(found.manifest, beside)
+    if added is not None:
+        # Whoever wrote it says so; only where both were opened can it be seen.
+        other = ", but that one came under ANOTHER codename" if added in beside else ""
+        told.append(f"It says that it adds to the case {added}{'' if added in same else other}.")
+    if same:
+        told.append(f"It came under the same codename as {', '.join(same)}.")
+    if added is not None or same:
         told.append("A codename can be forced out of a person: it does not show who wrote.")
     return told + _doubts_of_readers(found, directory)
 
 
-def _doubts_of_readers(found: _Case, directory: Directory) -> list[str]:
+def _same_codename(manifest: Manifest, beside: Mapping[str, str]) -> tuple[str, ...]:
+    mine = {case for case, thread in beside.items() if thread == manifest.thread}
+    return tuple(sorted(mine - {manifest.case}))
+
+
+def _threads_beside(out: Path) -> dict[str, str]:
+    """Return the thread key of each case that is open in a folder beside `out`; nothing else is kept to compare with."""
+    found = {}
+    with suppress(OSError):
+        for path in islice(out.absolute().parent.glob(f"*/{MANIFEST}"), MAX_COMPARED):
+            with suppress(OSError, ProtocolError):
+                if path.is_file():
+                    manifest = parse_manifest(_at_most(path, MANIFEST_LIMIT))
+                    found[manifest.case] = manifest.thread
+    return found
+
+
+def _at_most(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
+def _doubts_of_readers(found: VerifiedCase, directory: Directory) -> list[str]:
     if found.manifest.directory != directory.version:
         return [
             f"The testimony was sealed under version {found.manifest.directory} of the directory;"
             f" whom it was sealed to was not compared with version {directory.version}."
         ]
     try:
-        admitted = eligible(directory, found.policy)
+        admitted = eligible(directory, found.entries[0].policy)
     except ProtocolError:
         admitted = frozenset()
     strangers = [
@@ -576,7 +615,7 @@ def _doubts_of_readers(found: _Case, directory: Directory) -> list[str]:
     ]
 
 
-def _download(desk: DeskClient, found: _Case, workplace: Path, progress: Progress) -> None:
+def _download(desk: DeskClient, found: VerifiedCase, workplace: Path, progress: Progress) -> None:
     """Fetch every object as it is sealed; go on where an earlier connection, or run, was cut."""
     parts = [workplace / f"{item.i}.age" for item in found.manifest.objects]
     there = sum(path.stat().st_size for path in parts if path.exists())
@@ -626,7 +665,7 @@ def _download_one(
     return digest.hexdigest()
 
 
-def _open_objects(found: _Case, workplace: Path, progress: Progress) -> list[Path]:
+def _open_objects(found: VerifiedCase, workplace: Path, progress: Progress) -> list[Path]:
     """Open every object to a temporary name and check that it is what the manifest says."""
     opened = []
     with progress.step("Opening", sum(one.len for one in found.manifest.objects)) as advance:

@@ -149,11 +149,13 @@ def seal_testimony(
     number: int,
     state: StateFile,
     progress: Progress,
+    *,
+    adds_to: str | None = None,
 ) -> Submission:
     """Seal a testimony to a fresh case key, objects into the folder of `state`, and grant the key to the readers.
 
-    `number` counts the testimonies of the thread. Raises Usage, among them CannotClean; the caller
-    removes `state` then.
+    `number` counts the testimonies of the thread; `adds_to` is a case of it, which only readers learn. Raises
+    Usage, among them CannotClean; the caller removes `state` then.
     """
     directory = verified.directory
     with _local_faults():
@@ -186,6 +188,7 @@ def seal_testimony(
             policy_sha256=parse_policy(policy).sha256,
             objects=sealing.objects,
             reply=thread.reply.recipient,
+            adds_to=adds_to,
         )
         return Submission(
             case=case.encode("ascii"),

@@ -3,7 +3,7 @@
 
 import marshmallow as ma
 
-from amana.intake.schemas import ReceiptOut
+from amana.intake.schemas import PolicyVersionOut, ReceiptOut
 
 
 class StatementIn(ma.Schema):
@@ -13,13 +13,6 @@ class StatementIn(ma.Schema):
         unknown = ma.RAISE
 
     statement = ma.fields.Dict(required=True)
-
-
-class PolicyVersionOut(ma.Schema):
-    """A version of the policy, Base64 of its bytes as they were signed, and the day on which it came."""
-
-    policy = ma.fields.String()
-    received_on = ma.fields.Date()
 
 
 class WithdrawalOut(ma.Schema):
@@ -49,6 +42,9 @@ class StatusOut(ma.Schema):
     prev_sha256 = ma.fields.String()
     withdrawal = ma.fields.Nested(WithdrawalOut, allow_none=True)
     opened = ma.fields.List(ma.fields.Nested(OpenedOut))
+    asked = ma.fields.List(
+        ma.fields.Date(), metadata={"description": "The days on which readers asked about it."}
+    )
     releases = ma.fields.List(ma.fields.Dict())
     exports = ma.fields.List(ma.fields.Dict())
     receipt = ma.fields.Nested(ReceiptOut, allow_none=True)

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from amana.access.actions import days_of
 from amana.access.models import SignedAction
 from amana.consent.models import ControlStatement, SpentNonce, Withdrawal
 from amana.custody import service as custody
@@ -28,6 +29,7 @@ from amana.protocol.encoding import b64
 from amana.protocol.policy import check_successor
 from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
+from amana.replies.service import asked_on
 from amana.review.models import Note
 from amana.routing.models import Assignment, RoutingTask
 from amana.storage.blobs import Progress
@@ -281,6 +283,7 @@ def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any
         "prev_sha256": head.sha256,
         "withdrawal": told_withdrawal,
         "opened": _opened(session, testimony.case),
+        "asked": asked_on(session, testimony.case),
         "releases": [],
         "exports": [],
     }
@@ -302,10 +305,7 @@ def _policies(session: Session, testimony: Testimony) -> list[dict[str, Any]]:
 
 def _opened(session: Session, case: str) -> list[dict[str, Any]]:
     """Return which reader opened a case on which days."""
-    query = sa.select(SignedAction.actor, SignedAction.accepted_at).where(
-        SignedAction.case == case, SignedAction.action == "open"
-    )
-    seen = {(row.actor, row.accepted_at.date()) for row in session.execute(query)}
+    seen = set(days_of(session, case, "open"))
     return [
         {"reader": reader, "day": day}
         for reader, day in sorted(seen, key=lambda one: (one[1], one[0]))

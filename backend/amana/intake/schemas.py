@@ -47,3 +47,10 @@ class CompletionOut(ma.Schema):
 
     receipt = ma.fields.Nested(ReceiptOut)
     verifying = ma.fields.Boolean()
+
+
+class PolicyVersionOut(ma.Schema):
+    """A version of the policy, Base64 of its bytes as they were signed, and the day on which it came."""
+
+    policy = ma.fields.String()
+    received_on = ma.fields.Date()

@@ -15,6 +15,8 @@ DECIDED = tuple(DECISIONS.values())
 
 TRANSITIONS: dict[tuple[State, str], State] = {
     (State.RECEIVED, "claim"): State.IN_REVIEW,
+    # Whoever decided may be gone, and somebody must be able to read it again, or to reopen it.
+    **{(state, "claim"): state for state in DECIDED},
     (State.RECEIVED, "hand-over"): State.RECEIVED,
     **{(state, "open"): state for state in (State.IN_REVIEW, State.WAITING, *DECIDED)},
     **{

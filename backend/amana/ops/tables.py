@@ -6,6 +6,7 @@ import amana.consent.models
 import amana.custody.models
 import amana.directory.models
 import amana.intake.models
+import amana.replies.models
 import amana.review.models
 import amana.routing.models  # noqa: F401
 from amana.storage.database import Base

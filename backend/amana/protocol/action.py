@@ -22,6 +22,8 @@ ACTIONS = [
     "decide",
     "note",
     "ask",
+    "resume",
+    "reopen",
     "release-request",
     "release-share",
     "export-request",

@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Whether a witness's consent covers a use on a day (docs/protocol.md §6): narrowing counts at once, widening later."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import pairwise
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from amana.protocol.policy import ANSWERS, IDENTITY_LEVELS, Policy, check_successor
+from amana.protocol.encoding import parse_day, unb64
+from amana.protocol.policy import (
+    ANSWERS,
+    IDENTITY_LEVELS,
+    Policy,
+    check_successor,
+    parse_policy,
+)
 from amana.protocol.schema import Fault
 
 NARROWEST_FIRST: Final = ("deny", "ask", "allow")
@@ -61,6 +68,15 @@ def check_chain(entries: Sequence[Entry]) -> None:
             raise Fault("policy-order", "The policies were not received in their order.")
 
 
+def parse_chain(told: Iterable[Mapping[str, Any]]) -> tuple[Entry, ...]:
+    """Read versions as a server tells them, `{policy, received_on}` each, and check that they are one chain."""
+    entries = tuple(
+        Entry(parse_policy(unb64(one["policy"])), parse_day(one["received_on"])) for one in told
+    )
+    check_chain(entries)
+    return entries
+
+
 def in_force(entries: Sequence[Entry], day: date) -> list[Policy]:
     """Return the last version whose delay is over on `day`, and all later ones: the narrowest of them counts.
 
@@ -99,6 +115,8 @@ def covers(
         return Covered(
             False, "purpose-not-listed", "The directory does not list them for this purpose."
         )
+    if purpose == "contact" and any("minor" in entry.policy.flags for entry in entries):
+        return Covered(False, "minor-no-contact", "Whoever is under 18 is not asked directly.")
     given = answer(entries, purpose, day)
     if given == "ask":
         return Covered(False, "consent-asks", "The witness wants to be asked about this first.")

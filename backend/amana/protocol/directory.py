@@ -11,6 +11,7 @@ import marshmallow as ma
 from amana.protocol import schema
 from amana.protocol.checkpoint import CheckpointInvalid, NoteKey, log_key
 from amana.protocol.codename import WORD_BITS, word_list
+from amana.protocol.drop import MAX_BITS
 from amana.protocol.encoding import canonical, parse_canonical, sha256_hex, tagged_sha256
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import DESK, FLAGS, LANGUAGE, RESTRICTING_FLAGS
@@ -144,7 +145,7 @@ class _Directory(_Extensible):
     custodians = ma.fields.Nested(_Custodians, required=True)
     partners = _list_of(_Partner, 64)
     consent_texts = _list_of(_ConsentText, 64)
-    drop_bits = schema.counting()
+    drop_bits = schema.one_of(*range(MAX_BITS + 1))
 
 
 class _Reader(_Extensible):
@@ -276,6 +277,11 @@ class Directory:
     people: Mapping[str, Person]
     consent_texts: tuple[ConsentText, ...]
     document: Mapping[str, Any]
+
+    @property
+    def drop_bits(self) -> int:
+        """The depth of the dead drop: it has two to the power of so many shards."""
+        return int(self.document["drop_bits"])
 
     def desk(self, desk: str) -> Desk:
         """Return a desk; refuses one that is not there."""

@@ -15,11 +15,13 @@ from amana.protocol import schema
 from amana.protocol.account import vocabulary
 from amana.protocol.encoding import canonical, parse_canonical
 from amana.protocol.errors import BadSignature, ProtocolError
+from amana.protocol.reply import MAX_PARTS, SALT_BYTES
 from amana.protocol.sealing import Identity, Kind, Recipient, open_sealed, seal
 from amana.protocol.signing import SigningKey, verify_fields
 
 TAG: Final = "amana-note-v1"
 LIMIT_BYTES: Final = 32768 - 8
+REASON_LIMIT: Final = 2000
 AUDIENCES: Final = ("desk", "author")
 DECISIONS: Final = ("accept", "decline", "duplicate", "refer")
 RELATIONS: Final = ("duplicate", "same-codename", "same-event", "adds-to", "related")
@@ -68,11 +70,23 @@ class _Decision(_Content):
     of = schema.identifier(allow_none=True)
 
 
+class _Question(_Content):
+    """What a witness was asked, in `text`; salt and hashes are what the action `ask` commits to (protocol.md §8)."""
+
+    reason = schema.text(REASON_LIMIT)
+    salt = schema.base64_of(SALT_BYTES)
+    slots = ma.fields.List(
+        schema.sha256_hex(), required=True, validate=ma.validate.Length(1, MAX_PARTS)
+    )
+
+
 _CONTENTS: Final = {
     "note": _Content(),
     "coding": _Coding(),
     "link": _Link(),
     "decision": _Decision(),
+    "question": _Question(),
+    "reopening": _Content(),
 }
 
 

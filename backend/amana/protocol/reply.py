@@ -15,6 +15,7 @@ from amana.protocol.encoding import (
     parse_day,
     random_id,
     sha256_hex,
+    tagged_sha256,
 )
 from amana.protocol.errors import BadSignature, ProtocolError
 from amana.protocol.sealing import Kind, Recipient, buckets, seal
@@ -24,6 +25,7 @@ TAG: Final = "amana-reply-v1"
 LIMIT_BYTES: Final = buckets(Kind.REPLY)[0] - 8
 """What fits a slot beside the length of its frame."""
 MAX_PARTS: Final = 8
+SALT_BYTES: Final = 32
 
 
 class ReplyInvalid(ProtocolError):
@@ -110,6 +112,16 @@ def seal_reply(
     return slots
 
 
+def commitment(salt: bytes, hashes: Iterable[str]) -> str:
+    """Return, in hex, what a signed action `ask` holds of its slots, whose SHA-256 are `hashes` in the order of parts.
+
+    Without the 32 bytes of salt nobody can tell of any slot whether it is meant; with them anybody can.
+    """
+    if len(salt) != SALT_BYTES:
+        raise ReplyInvalid("reply-invalid", f"A salt has {SALT_BYTES} bytes.")
+    return tagged_sha256("amana-slots-v1", salt, *map(bytes.fromhex, hashes)).hex()
+
+
 def _message(fields: Mapping[str, Any], recipient: Recipient) -> bytes:
     """Return what is signed: the fields and whom they are for, which does not travel."""
     return canonical({**fields, "reply_sha256": sha256_hex(recipient.raw)})
@@ -171,13 +183,22 @@ def _is_signed(public: str, document: Mapping[str, Any], recipient: Recipient) -
 
 def join(parts: Iterable[Part]) -> list[Reply]:
     """Put parts together, in the order of their days; a reply that lacks a part is left out, a doubled part counts once."""
+    found = [
+        Reply(case, actor, "".join(texts[n] for n in sorted(texts)), sent_on, verified)
+        for (sent_on, case, actor, _id, of, verified), texts in _groups(parts).items()
+        if len(texts) == of
+    ]
+    return sorted(found, key=lambda one: (one.sent_on, one.case, one.actor, one.text))
+
+
+def lacking(parts: Iterable[Part]) -> int:
+    """Return how many replies lack a part."""
+    return sum(len(texts) < key[4] for key, texts in _groups(parts).items())
+
+
+def _groups(parts: Iterable[Part]) -> dict[tuple[Any, ...], dict[int, str]]:
     groups: dict[tuple[Any, ...], dict[int, str]] = {}
     for part in parts:
         key = (part.sent_on, part.case, part.actor, part.id, part.of, part.verified)
         groups.setdefault(key, {}).setdefault(part.n, part.text)
-    found = [
-        Reply(case, actor, "".join(texts[n] for n in sorted(texts)), sent_on, verified)
-        for (sent_on, case, actor, _id, of, verified), texts in groups.items()
-        if len(texts) == of
-    ]
-    return sorted(found, key=lambda one: (one.sent_on, one.case, one.actor, one.text))
+    return groups

@@ -12,6 +12,7 @@ from amana.access.doors import actor, directory_now
 from amana.access.schemas import ActionIn
 from amana.access.staff import StaffBlueprint
 from amana.api.services import services
+from amana.intake.service import policy_versions
 from amana.protocol.encoding import b64, sha256_hex, unb64
 from amana.review import service
 from amana.review.ranges import RangeNotSatisfiable, parse_range
@@ -19,7 +20,6 @@ from amana.review.schemas import (
     CaseOut,
     CountsOut,
     DecisionIn,
-    DecisionOut,
     DeskIn,
     GrantsOut,
     HeldKeysOut,
@@ -30,7 +30,9 @@ from amana.review.schemas import (
     OpeningOut,
     QueueIn,
     QueueOut,
+    ReopeningIn,
     RewrapIn,
+    StateOut,
 )
 from amana.routing import service as routing
 from amana.routing.routes import act
@@ -92,6 +94,7 @@ def describe(case: str) -> dict[str, Any]:
     with services().database.reading() as session:
         testimony = routing.case_of(session, actor(), case)
         uploads = service.objects_of(session, case)
+        policies = policy_versions(session, testimony)
         assignments = routing.assignments_seen(session, actor(), testimony, directory_now())
     inline = testimony.account
     return {
@@ -99,7 +102,7 @@ def describe(case: str) -> dict[str, Any]:
         "desk": testimony.desk,
         "state": testimony.state,
         "received_on": testimony.received_on,
-        "policy": b64(testimony.policy),
+        "policies": [{"policy": b64(policy), "received_on": day} for policy, day in policies],
         "assignments": assignments,
         "receipt": json.loads(testimony.receipt or "{}"),
         "objects": [
@@ -258,7 +261,7 @@ def notes(fields: dict[str, int], case: str) -> dict[str, Any]:
 
 @cases.post("/v1/cases/<case>/decisions")
 @cases.arguments(DecisionIn)
-@cases.response(201, DecisionOut)
+@cases.response(201, StateOut)
 @cases.problems(403, 404, 409, 422)
 def decide(fields: dict[str, Any], case: str) -> dict[str, str]:
     """Decide a case, with a sealed reason."""
@@ -268,3 +271,24 @@ def decide(fields: dict[str, Any], case: str) -> dict[str, str]:
             session, actor(), case, act(fields), decision=decision, reason=reason
         )
     return {"state": state}
+
+
+@cases.post("/v1/cases/<case>/resumptions")
+@cases.arguments(ActionIn)
+@cases.response(201, StateOut)
+@cases.problems(403, 404, 409, 410, 422)
+def resume(fields: dict[str, Any], case: str) -> dict[str, str]:
+    """Go on with a case whose witness was asked."""
+    with services().database.transaction() as session:
+        return {"state": service.resume(session, actor(), case, act(fields))}
+
+
+@cases.post("/v1/cases/<case>/reopenings")
+@cases.arguments(ReopeningIn)
+@cases.response(201, StateOut)
+@cases.problems(403, 404, 409, 410, 422)
+def reopen(fields: dict[str, Any], case: str) -> dict[str, str]:
+    """Take the decision about a case back, with a sealed reason."""
+    reason = unb64(fields["reason"])
+    with services().database.transaction() as session:
+        return {"state": service.reopen(session, actor(), case, act(fields), reason)}

@@ -5,12 +5,13 @@ import marshmallow as ma
 
 from amana.access.schemas import ActionIn
 from amana.intake.models import State
+from amana.intake.schemas import PolicyVersionOut
 from amana.intake.workflow import DECISIONS
 from amana.protocol.encoding import b64
 from amana.routing.schemas import AssignmentOut
 
-_SEALED = {"description": "Base64 of a sealed note, 5755 or 34427 bytes."}
-_SEALED_LIMIT = ma.validate.Length(max=46_000)
+SEALED = {"description": "Base64 of a sealed note, 5755 or 34427 bytes."}
+SEALED_LIMIT = ma.validate.Length(max=46_000)
 
 
 class DeskIn(ma.Schema):
@@ -89,7 +90,7 @@ class CaseOut(ma.Schema):
     desk = ma.fields.String()
     state = ma.fields.String()
     received_on = ma.fields.Date()
-    policy = ma.fields.String(metadata={"description": "Base64 of the signed policy as it came."})
+    policies = ma.fields.List(ma.fields.Nested(PolicyVersionOut))
     assignments = ma.fields.List(ma.fields.Nested(AssignmentOut))
     receipt = ma.fields.Dict()
     objects = ma.fields.List(ma.fields.Nested(ObjectOut))
@@ -146,7 +147,7 @@ class NoteIn(ActionIn):
     """A sealed note (docs/protocol.md §14), with the action `note`."""
 
     audience = ma.fields.String(required=True, validate=ma.validate.OneOf(["desk", "author"]))
-    sealed = ma.fields.String(required=True, validate=_SEALED_LIMIT, metadata=_SEALED)
+    sealed = ma.fields.String(required=True, validate=SEALED_LIMIT, metadata=SEALED)
 
 
 class NoteMadeOut(ma.Schema):
@@ -171,7 +172,7 @@ class NoteOut(ma.Schema):
     author = ma.fields.String()
     audience = ma.fields.String()
     made_on = ma.fields.Date()
-    sealed = ma.fields.Function(lambda one: b64(one.sealed), metadata=_SEALED)
+    sealed = ma.fields.Function(lambda one: b64(one.sealed), metadata=SEALED)
 
 
 class NotesOut(ma.Schema):
@@ -184,10 +185,16 @@ class DecisionIn(ActionIn):
     """A decision with the note that gives its reason."""
 
     decision = ma.fields.String(required=True, validate=ma.validate.OneOf(sorted(DECISIONS)))
-    reason = ma.fields.String(required=True, validate=_SEALED_LIMIT, metadata=_SEALED)
+    reason = ma.fields.String(required=True, validate=SEALED_LIMIT, metadata=SEALED)
 
 
-class DecisionOut(ma.Schema):
+class ReopeningIn(ActionIn):
+    """The note that gives the reason why a case is opened again."""
+
+    reason = ma.fields.String(required=True, validate=SEALED_LIMIT, metadata=SEALED)
+
+
+class StateOut(ma.Schema):
     """The state that follows."""
 
     state = ma.fields.String(metadata={"example": "accepted"})

@@ -60,7 +60,7 @@ class RangeRefused(Refusal):
 
 class ReasonMissing(Unprocessable):
     slug = "reason-missing"
-    title = "A decision needs its reason, sealed like a note."
+    title = "This needs its reason, sealed like a note."
 
 
 @dataclass(frozen=True)
@@ -414,14 +414,15 @@ def add_note(
     testimony = case_of(session, actor, case, lock=True)
     assigned_to(session, actor, testimony)
     act.accept(session, actor, "note", case, {"audience": audience, "sealed": b64(sealed)})
-    return _keep_note(session, actor, case, act, audience, sealed)
+    return keep_note(session, actor, case, act, audience, sealed)
 
 
-def _keep_note(
+def keep_note(
     session: Session, actor: Actor, case: str, act: Act, audience: str, sealed: bytes
 ) -> Note:
+    """Keep what somebody sealed about a case that is locked."""
     check_sealed(Kind.NOTE, sealed, len(sealed))
-    # The case is locked, so nobody else counts now.
+    # Nobody else counts now.
     last = session.scalar(sa.select(sa.func.max(Note.n)).where(Note.case == case)) or 0
     if last >= MAX_NOTES:
         raise Conflict("This case has too many notes.", slug="notes-limit")
@@ -456,14 +457,40 @@ def decide(
 ) -> str:
     """Decide a case, with a sealed reason, by the first reader; returns the state that follows."""
     require(actor, Permission.WORK_ON_CASE)
-    testimony = case_of(session, actor, case, lock=True)
-    mine = assigned_to(session, actor, testimony)
-    if mine.part != FIRST:
-        raise NotAssigned("A second reader advises; the first one decides.")
+    testimony = _of_first_reader(session, actor, case)
     if not reason:
         raise ReasonMissing
     following = move(session, testimony, decision)
     body = {"decision": decision, "reason": b64(reason)}
     act.accept(session, actor, "decide", case, body)
-    _keep_note(session, actor, case, act, "desk", reason)
+    keep_note(session, actor, case, act, "desk", reason)
+    return following
+
+
+def _of_first_reader(session: Session, actor: Actor, case: str) -> Testimony:
+    """Return a case, locked, that is the actor's to move on."""
+    testimony = case_of(session, actor, case, lock=True)
+    if assigned_to(session, actor, testimony).part != FIRST:
+        raise NotAssigned("A second reader advises; the first one decides.")
+    return testimony
+
+
+def resume(session: Session, actor: Actor, case: str, act: Act) -> str:
+    """Go on with a case without waiting for its witness any longer; the server cannot see that an answer came."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = _of_first_reader(session, actor, case)
+    following = move(session, testimony, "resume")
+    act.accept(session, actor, "resume", case)
+    return following
+
+
+def reopen(session: Session, actor: Actor, case: str, act: Act, reason: bytes) -> str:
+    """Take a decision back, with a sealed reason, by the first reader; returns the state that follows."""
+    require(actor, Permission.WORK_ON_CASE)
+    testimony = _of_first_reader(session, actor, case)
+    if not reason:
+        raise ReasonMissing
+    following = move(session, testimony, "reopen")
+    act.accept(session, actor, "reopen", case, {"reason": b64(reason)})
+    keep_note(session, actor, case, act, "desk", reason)
     return following

@@ -37,6 +37,7 @@ from amana.routing.rules import (
     may_take,
     route,
 )
+from amana.storage.database import may
 
 ROUTING = "routing"
 FIRST, SECOND = "first", "second"
@@ -344,10 +345,7 @@ def _late(rules: Rules, today: date) -> sa.Select[Assignment]:
 
 def may_route(session: Session) -> bool:
     """Tell whether this process may assign cases: the public surface's role may not, the desk's own does it then."""
-    if session.get_bind().dialect.name != "postgresql":
-        return True
-    asked = sa.text("SELECT has_table_privilege('assignments', 'INSERT')")
-    return session.scalar(asked) is True
+    return may(session, "INSERT", Assignment)
 
 
 def route_received(
