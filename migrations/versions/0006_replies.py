@@ -22,6 +22,7 @@ def upgrade() -> None:
         *place(),
         sa.Column("batch", sa.String(length=32), nullable=True),
         sa.Column("published_on", sa.Date(), nullable=True),
+        sa.Column("behind", sa.Integer(), nullable=False),
         sa.CheckConstraint(
             "(batch IS NULL) = (published_on IS NULL)", name=op.f("ck_drop_shards_published")
         ),

@@ -172,7 +172,7 @@ def with_other_policy(desk: Desk, made: Made, *, receipt_too: bool) -> None:
     policy = other_policy(made, withdrawal_delay_days=0)
 
     def rewrite(document: dict[str, Any]) -> None:
-        document["policy"] = b64(policy)
+        document["policies"][0]["policy"] = b64(policy)
 
     def lie(body: bytes) -> bytes:
         body = in_json(rewrite)(body)
@@ -267,7 +267,7 @@ LIES: dict[str, tuple[Any, str]] = {
         lie_about(
             "",
             lambda _, made: in_json(
-                lambda document: document.update(
+                lambda document: document["policies"][0].update(
                     policy=b64(
                         canonical(
                             {**json.loads(made.submission.policy), "withdrawal_delay_days": 0}
@@ -277,6 +277,17 @@ LIES: dict[str, tuple[Any, str]] = {
             ),
         ),
         "bad-signature",
+    ),
+    "no policy": (
+        lie_about("", lambda *_: in_json(lambda document: document.update(policies=[]))),
+        "policy-order",
+    ),
+    "a policy twice": (
+        lie_about(
+            "",
+            lambda *_: in_json(lambda document: document.update(policies=document["policies"] * 2)),
+        ),
+        "policy-order",
     ),
     "a receipt by another key": (
         lie_about(

@@ -13,7 +13,10 @@ from hypothesis.stateful import run_state_machine_as_test as run
 
 from amana.protocol.encoding import b64
 from amana.protocol.sealing import Identity, Kind, seal
+from amana.replies import service as replies
+from amana.replies.service import ASKS_PER_CASE
 from tests.support.organisation import Organisation, organisation_in
+from tests.support.questions import ask
 from tests.support.statements import Witness
 
 LEAD, READER = 0, 1
@@ -34,6 +37,7 @@ class Model:
     first: tuple[int, bool] | None = None
     second: tuple[int, bool] | None = None
     recused: set[int] = field(default_factory=set)
+    asked: int = 0
 
     @property
     def decided(self) -> bool:
@@ -56,9 +60,11 @@ class Model:
             return 409
         if who in self.recused:
             return 422
-        if self.state != "received":
-            return 410 if self.withdrawn else 409
-        self.first, self.state = (who, True), "in-review"
+        if self.withdrawn:
+            return 410
+        # What was decided, and nobody has any more, can be taken up again.
+        self.first = (who, True)
+        self.state = self.state if self.decided else "in-review"
         return 204
 
     def let_go(self, who: int) -> None:
@@ -114,6 +120,19 @@ class Model:
         self.state = DECISIONS[decision]
         return 201
 
+    def move(self, who: int, states: tuple[str, ...], following: str, asked: bool = False) -> int:
+        if self.withdrawn:
+            return 410
+        if self.first != (who, True):
+            return 403
+        if asked and self.asked == ASKS_PER_CASE:
+            return 409
+        if self.state not in states:
+            return 409
+        self.state = following
+        self.asked += asked
+        return 201
+
     def withdraw(self) -> int:
         if self.withdrawn:
             return 410
@@ -139,7 +158,8 @@ class LifeOfACase(RuleBasedStateMachine):
             self.organisation.as_person(one).sign_in()
             for one in self.organisation.desks["chemical"]
         ]
-        self.witness = Witness(self.organisation, self.organisation.send())
+        scopes = {"review": "allow", "contact": "allow"}
+        self.witness = Witness(self.organisation, self.organisation.send(scopes=scopes))
         self.case = self.witness.made.case
         self.model = Model()
 
@@ -180,6 +200,24 @@ class LifeOfACase(RuleBasedStateMachine):
         answer = self.people[who].act("decide", path, self.case, decision=decision, reason=reason)
         self._agree(answer, self.model.decide(who, decision))
 
+    @rule(who=PEOPLE)
+    def ask(self, who: int) -> None:
+        answer = ask(self.people[who], self.witness.made)
+        self._agree(answer, self.model.move(who, ("in-review", "waiting"), "waiting", asked=True))
+
+    @rule(who=PEOPLE)
+    def resume(self, who: int) -> None:
+        path = f"/v1/cases/{self.case}/resumptions"
+        answer = self.people[who].act("resume", path, self.case)
+        self._agree(answer, self.model.move(who, ("waiting",), "in-review"))
+
+    @rule(who=PEOPLE)
+    def reopen(self, who: int) -> None:
+        path = f"/v1/cases/{self.case}/reopenings"
+        reason = b64(seal(b"because", Identity.generate().recipient, Kind.NOTE))
+        answer = self.people[who].act("reopen", path, self.case, reason=reason)
+        self._agree(answer, self.model.move(who, tuple(DECISIONS.values()), "in-review"))
+
     @rule()
     def withdraw(self) -> None:
         self._agree(self.witness.change("withdraw"), self.model.withdraw())
@@ -208,7 +246,11 @@ def organisation(database_url: str, tmp_path: Path) -> Iterator[Organisation]:
         yield made
 
 
-def test_the_life_of_a_case_is_that_of_the_model(organisation: Organisation) -> None:
+def test_the_life_of_a_case_is_that_of_the_model(
+    organisation: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All of this happens on one day; how often one reader may ask in it is tested elsewhere.
+    monkeypatch.setattr(replies, "ASKS_PER_READER", 100_000)
     LifeOfACase.organisation = organisation
     run(
         LifeOfACase,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amana.protocol.case import case_id, intake_key_id, seal_grant
+from amana.protocol.codename import ThreadKeys, thread_keys
 from amana.protocol.encoding import random_id, sha256_hex
 from amana.protocol.manifest import SealedObject, manifest_bytes
 from amana.protocol.policy import first_policy, parse_policy
@@ -32,6 +33,7 @@ class Made:
     case_key: Identity
     control: SigningKey
     thread: SigningKey
+    reply: Identity
     files: tuple[bytes, ...]
     sealed: tuple[bytes, ...]
 
@@ -59,13 +61,17 @@ def make_testimony(
     files: Sequence[bytes] = (),
     directory: int = 1,
     control: SigningKey | None = None,
+    codename: ThreadKeys | None = None,
+    number: int = 0,
+    adds_to: str | None = None,
     **policy: Any,
 ) -> Made:
-    """Seal a testimony for `readers`, each under its id; under a fresh control key unless one is given."""
+    """Seal a testimony for `readers`, each under its id; under fresh keys unless a control key or a codename is given."""
     if readers is None:
         readers = {random_id(): Identity.generate().recipient}
-    case_key, thread = Identity.generate(), SigningKey.generate()
-    control = control or SigningKey.generate()
+    case_key, keys = Identity.generate(), codename or thread_keys(os.urandom(32))
+    thread = keys.thread
+    control = control or (keys.control(number) if codename else SigningKey.generate())
     case = case_id(case_key.recipient)
     signed_policy = make_policy(control, **policy)
     sealed_account = seal(account, case_key.recipient, Kind.ACCOUNT)
@@ -94,7 +100,8 @@ def make_testimony(
         directory=directory,
         policy_sha256=parse_policy(signed_policy).sha256,
         objects=described,
-        reply=Identity.generate().recipient,
+        reply=keys.reply.recipient,
+        adds_to=adds_to,
     )
     chosen = sorted(readers)
     submission = Submission(
@@ -112,7 +119,7 @@ def make_testimony(
         ),
         shares=b"[]",
     )
-    return Made(submission, case, case_key, control, thread, tuple(files), sealed)
+    return Made(submission, case, case_key, control, thread, keys.reply, tuple(files), sealed)
 
 
 def sample_files(folder: Path) -> list[Path]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Who is born and who dies in a batch of the dead drop (docs/protocol.md §8): pure, over days and a source of chance.
 
-A shard always has a whole multiple of 128 slots. So as many are born as died, whether they are replies or dummies, and
-only where more replies wait than slots died does it grow.
+A shard always has a whole multiple of 128 slots. So as many are born as died, whether they are replies or dummies. Where
+more replies wait than slots died, some wait for the next batch; only where that does not end does the shard grow.
 """
 
 from collections.abc import Callable, Collection
@@ -14,6 +14,8 @@ from amana.protocol.drop import FILL, MAX_SLOTS
 
 SHORTEST_DAYS: Final = 50
 LONGEST_DAYS: Final = 70
+PATIENT_BATCHES: Final = 2
+"""So many batches in a row may leave replies waiting; the next one takes all."""
 
 Chance = Callable[[int], int]
 """Returns a uniform whole number from 0 to below its argument."""
@@ -45,25 +47,29 @@ def last_day_if_older(today: date, chance: Chance) -> date:
 
 def births(
     staying: Collection[date],
+    died: int,
     waiting: int,
     today: date,
     chance: Chance,
     *,
-    is_first: bool = False,
+    take_all: bool = False,
     is_closing: bool = False,
 ) -> Births:
     """Say what is born beside the `staying` slots, of which the last days are given, while `waiting` replies wait.
 
-    In the first batch of a shard the dummies seem older: were all born on one day, nobody would die for weeks, and
-    each reply would make the shard grow. A shard that is closing, since the directory names another depth, gets
-    dummies that do not outlive what is there.
+    Where a shard begins or grows, its new dummies seem older: were they all born on one day, none of them would die for
+    weeks, and each further reply would make the shard grow again. A shard that is closing, since the directory names
+    another depth, gets dummies that do not outlive what is there.
     """
-    taken = min(waiting, MAX_SLOTS - len(staying))
-    replies = tuple(last_day(today, chance) for _ in range(taken))
+    is_first = not staying
+    fitting = waiting if take_all or is_first or is_closing else min(waiting, died)
+    taken = min(fitting, MAX_SLOTS - len(staying))
     there = len(staying) + taken
     if is_closing and not there:
         return Births((), ())
-    draw = last_day_if_older if is_first else last_day
+    replies = tuple(last_day(today, chance) for _ in range(taken))
+    grows = is_first or taken > died
+    draw = last_day_if_older if grows else last_day
     dummies = [draw(today, chance) for _ in range(_filled(there) - there)]
     if is_closing:
         end = max((*staying, *replies))

@@ -29,6 +29,8 @@ class Shard(Base):
     batch: Mapped[str | None] = mapped_column(ID)
     """Another one with each batch; null before the first."""
     published_on: Mapped[date | None]
+    behind: Mapped[int]
+    """How many batches in a row have left something waiting."""
 
     __table_args__ = (
         sa.CheckConstraint("(batch IS NULL) = (published_on IS NULL)", name="published"),

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -29,7 +29,7 @@ from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import IDENTITY_LEVELS
 from amana.protocol.reply import commitment
 from amana.protocol.sealing import Identity, Kind, seal
-from amana.replies.batches import births
+from amana.replies.batches import PATIENT_BATCHES, births
 from amana.replies.models import Shard, Slot, WaitingSlot
 from amana.review.service import ReasonMissing, keep_note
 from amana.routing.service import FIRST, NotAssigned, assigned_to, case_of
@@ -200,7 +200,7 @@ def _locked(session: Session, bits: int, shard: int) -> Shard:
     if found is None:
         try:
             with session.begin_nested():
-                session.add(Shard(bits=bits, shard=shard, batch=None, published_on=None))
+                session.add(Shard(bits=bits, shard=shard, batch=None, published_on=None, behind=0))
         except IntegrityError:
             pass
         found = session.get_one(Shard, (bits, shard), with_for_update=True, populate_existing=True)
@@ -209,7 +209,8 @@ def _locked(session: Session, bits: int, shard: int) -> Shard:
 
 def _take_waiting(session: Session, bits: int, shard: int) -> list[bytes]:
     here = (WaitingSlot.bits == bits, WaitingSlot.shard == shard)
-    found = list(session.scalars(sa.select(WaitingSlot.sealed).where(*here)))
+    query = sa.select(WaitingSlot.sealed).where(*here).order_by(WaitingSlot.id)
+    found = list(session.scalars(query))
     session.execute(sa.delete(WaitingSlot).where(*here))
     return found
 
@@ -238,13 +239,15 @@ def places(session: Session, bits: int) -> list[Place]:
 def publish(session: Session, place: Place, today: date, *, bits: int, again: bool = False) -> bool:
     """Publish the batch of a day in one shard, once a day unless `again`; tells whether it did. `bits` is today's depth.
 
-    What is over dies, what waited and new dummies are born. Nothing else ever changes what is served.
+    What is over dies, what waited and new dummies are born. Nothing else ever changes what is served. `again` leaves
+    nothing waiting.
     """
     shard = _locked(session, place.bits, place.shard)
     if shard.published_on is not None and shard.published_on >= today and not again:
         return False
     here = (Slot.bits == place.bits, Slot.shard == place.shard)
-    session.execute(sa.delete(Slot).where(*here, Slot.last_day <= today))
+    over = sa.delete(Slot).where(*here, Slot.last_day <= today)
+    died = cast("sa.CursorResult[Any]", session.execute(over)).rowcount
     staying = list(session.scalars(sa.select(Slot.last_day).where(*here)))
     waiting = _take_waiting(session, place.bits, place.shard)
     is_closing = place.bits != bits
@@ -253,18 +256,21 @@ def publish(session: Session, place: Place, today: date, *, bits: int, again: bo
         return True
     born = births(
         staying,
+        died,
         len(waiting),
         today,
         secrets.randbelow,
-        is_first=not staying,
+        take_all=again or shard.behind >= PATIENT_BATCHES,
         is_closing=is_closing,
     )
+    # Those that wait have no order but that of their ids, so which of them are taken is drawn.
     slots = [(waiting.pop(), day) for day in born.replies]
     slots += [(_dummy(), day) for day in born.dummies]
     rows = ({"sealed": sealed, "last_day": day} for sealed, day in slots)
     _insert(session, Slot, place.bits, place.shard, rows)
     _insert(session, WaitingSlot, place.bits, place.shard, ({"sealed": one} for one in waiting))
     shard.batch, shard.published_on = random_id(), today
+    shard.behind = shard.behind + 1 if waiting else 0
     return True
 
 
