@@ -6,6 +6,7 @@ from pathlib import Path
 from amana.custody.models import Event
 from amana.intake import models
 from amana.protocol.encoding import b64
+from amana.replies.models import Shard, Slot, WaitingSlot
 from tests.support.server import make_demo, running_service
 from tests.support.uploads import OFFSET, TUS, Client
 
@@ -66,6 +67,8 @@ def plant(client: Client) -> None:
     client.http.post("/v1/testimonies", files={NAME: (NAME, TEXT.encode())})
     client.http.post("/v1/sessions", json={"assertion": TOKEN, "canary": TEXT})
     client.http.post("/v1/directory", json={"metadata": {NAME: TEXT}, "targets": {}})
+    client.http.get(f"/v1/drop/{TOKEN}/{TEXT}")
+    client.http.post("/v1/drop", json={"slots": [b64(TEXT.encode())], "reason": TEXT, NAME: TOKEN})
     client.http.patch(
         location, content=TEXT.encode(), headers={**TUS, **OFFSET, "Upload-Offset": TOKEN}
     )
@@ -113,6 +116,9 @@ def test_rows_about_witnesses_hold_days_and_no_times() -> None:
         models.UploadedObject,
         models.ServerProcess,
         Event,
+        Shard,
+        Slot,
+        WaitingSlot,
     ):
         kinds = {str(column.type) for column in model.__table__.columns}
         assert not {kind for kind in kinds if "TIME" in kind}, model

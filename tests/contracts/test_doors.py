@@ -26,6 +26,7 @@ OPEN_TO_ALL = {
     ("POST", "/v1/control"),  # The control key's signature is the authority.
     ("POST", "/v1/directory"),  # The officers' signatures are the only authority.
     ("GET", "/v1/directory/<path:name>"),
+    ("GET", "/v1/drop/<bits>/<shard>"),  # Everybody downloads all of it.
     ("POST", "/v1/enrolments"),  # The invitation is.
     ("POST", "/v1/sessions"),
     ("POST", "/v1/testimonies"),
@@ -68,6 +69,22 @@ CLOSED = {
     ("GET", "/v1/cases/<case>/notes"): Row(Permission.OPEN_CASE),
     ("POST", "/v1/cases/<case>/decisions"): Row(
         Permission.WORK_ON_CASE, {"action": {}, "decision": "accept", "reason": "AA=="}
+    ),
+    ("POST", "/v1/cases/<case>/resumptions"): Row(Permission.WORK_ON_CASE, {"action": {}}),
+    ("POST", "/v1/cases/<case>/reopenings"): Row(
+        Permission.WORK_ON_CASE, {"action": {}, "reason": "AA=="}
+    ),
+    ("POST", "/v1/drop"): Row(
+        Permission.ASK_WITNESS,
+        {
+            "action": {},
+            "commitment": "a" * 64,
+            "reason": "AA==",
+            "salt": f"{'A' * 43}=",
+            "bits": 0,
+            "shard": 0,
+            "slots": ["AA=="],
+        },
     ),
     ("GET", "/v1/routing-tasks"): Row(Permission.SEE_ROUTING_TASKS),
     ("GET", "/v1/rules"): Row(Permission.SEE_RULES),
