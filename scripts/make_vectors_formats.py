@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from amana.protocol import action as actions
+from amana.protocol import reply as replies
 from amana.protocol.account import account_bytes, text_account
 from amana.protocol.admission import Notice, total_price, work
 from amana.protocol.assertion import TYPE
 from amana.protocol.case import case_id, intake_key_id
 from amana.protocol.codename import Codename, thread_keys
+from amana.protocol.drop import shard_of
 from amana.protocol.encoding import b64, canonical, sha256_hex
 from amana.protocol.manifest import SealedObject, manifest_bytes
 from amana.protocol.policy import first_policy, parse_policy
 from amana.protocol.receipt import leaf, sign_receipt
-from amana.protocol.sealing import Identity
+from amana.protocol.sealing import Identity, Recipient
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import (
     DeclaredObject,
@@ -150,6 +152,7 @@ def vectors() -> dict[str, Any]:
             "document": sign_receipt(custody, event, seed("event")),
             "leaf": leaf(canonical(event), seed("event")).hex(),
         },
+        "reply": _reply(thread, keys.reply.recipient, case),
         "assertion": {"typ": TYPE, "alg": "EdDSA"},
         "codename": {
             "value": str(codename.value),
@@ -162,6 +165,25 @@ def vectors() -> dict[str, Any]:
             "reply_recipient_sha256": sha256_hex(keys.reply.recipient.raw),
             "control": [keys.control(n).public for n in range(3)],
         },
+    }
+
+
+def _reply(reader: SigningKey, recipient: Recipient, case: str) -> dict[str, Any]:
+    """Return a signed reply, the shards of its recipient, and what an action commits to two slots by."""
+    fields = {
+        "v": 1, "deployment": DEPLOYMENT, "case": case, "actor": "a" * 32, "id": "c" * 32, "directory": 1,
+        "n": 1, "of": 1, "text": "[SYNTHETIC] من كان هناك؟", "sent_on": DAY,
+    }  # fmt: skip
+    signed = canonical({**fields, "reply_sha256": sha256_hex(recipient.raw)})
+    slots = [sha256_hex(seed(f"slot {n}")) for n in range(2)]
+    return {
+        "reader_seed": b64(seed("thread")),
+        "recipient_sha256": sha256_hex(recipient.raw),
+        "bytes": canonical({**fields, "sig": reader.sign(replies.TAG, signed)}).decode(),
+        "shards": {str(bits): shard_of(recipient, bits) for bits in (0, 1, 4, 16)},
+        "salt": b64(seed("salt")),
+        "slots_sha256": slots,
+        "commitment": replies.commitment(seed("salt"), slots),
     }
 
 

@@ -12,10 +12,11 @@ INTRODUCTION = """\
 Drawn from `amana.intake.workflow` by `make openapi`; a test compares the two. What is not in the drawing does not
 happen: the server answers `state-forbids`. A decision is the first reader's alone and has a sealed reason.
 
-`withdraw` and `take-back` are the witness's, with the codename; whoever has the case loses it at that moment. `ask` brings a question to
-the witness (docs/protocol.md §8). The answer arrives as a case of its own, and the server does not learn that it is one, so the reader says
-`resume`; a decision needs no `resume` before. `reopen` takes a decision back, with a sealed reason; where nobody has a decided case
-any more, whoever holds a grant can `claim` it first. No command leads to `expire` yet: retention brings it.
+`withdraw` and `take-back` are the witness's, with the codename; whoever has the case loses it at that moment. `ask`
+brings a question to the witness (docs/protocol.md §8). The answer arrives as a case of its own, and the server does not
+learn that it is one, so the reader says `resume`; a decision needs no `resume` before. `reopen` takes a decision back,
+with a sealed reason; where nobody has a decided case any more, whoever holds a grant can `claim` it first. No command
+leads to `expire` yet: retention brings it.
 
 """
 

@@ -45,6 +45,12 @@ GRANT SELECT, INSERT, UPDATE ON assignments, recusals TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON routing_tasks TO amana_desk;
 GRANT SELECT, INSERT ON routing_rules, notes TO amana_desk;
 
+-- The dead drop: the desk takes questions and publishes the batches, intake serves what is published and sees nothing
+-- of what waits. Whoever breaks into the public process can neither remove a reply nor slip one in.
+GRANT SELECT, INSERT, UPDATE, DELETE ON drop_shards TO amana_desk;
+GRANT SELECT, INSERT, DELETE ON drop_slots, drop_waiting TO amana_desk;
+GRANT SELECT ON drop_shards, drop_slots TO amana_intake;
+
 -- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
 GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;
 GRANT SELECT, INSERT ON invitations, enrolments, suspensions, reinstatements TO amana_desk;

@@ -25,6 +25,7 @@ from amana.protocol.sealing import Kind, seal
 from amana.protocol.signing import SigningKey
 from amana.review.models import Note
 from tests.support.organisation import Organisation, Person
+from tests.support.questions import ask
 from tests.support.server import wait_until
 from tests.support.statements import Witness
 
@@ -71,6 +72,24 @@ def test_a_status_tells_everything_and_leaves_only_a_nonce(witness: Witness) -> 
     with organisation.services.database.transaction() as session:
         service.forget_nonces(session, organisation.clock().date() + timedelta(days=4))
         assert session.get(SpentNonce, asked["nonce"]) is None
+
+
+def test_the_length_of_an_answer_tells_nothing(witness: Witness) -> None:
+    def length() -> int:
+        return len(witness.say(witness.statement("status")).get_data())
+
+    before = length()
+    person = reader_of(witness)
+    assert person.open(witness.made.case).status_code == 201
+    assert witness.consent({"review": "allow", "contact": "allow"}).status_code == 200
+    witness.organisation.clock.turn(days=7)
+    person.sign_in()
+    assert ask(person, witness.made).status_code == 201
+    assert witness.status()["state"] == "waiting"
+    assert witness.status()["asked"] == [witness.organisation.clock().date().isoformat()]
+    assert length() == before
+    stranger = witness.statement("status", key=SigningKey.generate())
+    assert len(witness.say(stranger).get_data()) == before
 
 
 def test_statements_by_strangers_or_out_of_time_are_refused(witness: Witness) -> None:

@@ -110,6 +110,8 @@ def allowed(installation: Installation, role: str, statement: str) -> bool:
         "DELETE FROM actions",
         "UPDATE actions SET actor = ''",
         "DELETE FROM directory_versions",
+        "UPDATE drop_slots SET sealed = ''",
+        "UPDATE drop_waiting SET sealed = ''",
     ],
 )
 def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
@@ -130,6 +132,11 @@ def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
         "SELECT * FROM people",
         "SELECT * FROM used_assertions",
         "INSERT INTO directory_versions VALUES (1, now())",
+        "SELECT * FROM drop_waiting",
+        "DELETE FROM drop_slots",
+        "UPDATE drop_slots SET sealed = ''",
+        "INSERT INTO drop_slots VALUES (0, 0, '', '', now())",
+        "UPDATE drop_shards SET batch = ''",
     ],
 )
 def test_intake_sees_nothing_of_staff_and_publishes_nothing(
@@ -244,7 +251,7 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
         root = ("--root", demo / "root.json")
         sent = amana(
             "witness", "send", "--server", nginx.intake, *root, "--desk", "chemical", "--language", "ar",
-            "--text", SAMPLES / "testimony.ar.txt", "--attach", SAMPLES / "video.mp4",
+            "--text", SAMPLES / "testimony.ar.txt", "--attach", SAMPLES / "video.mp4", "--consent", "contact=allow",
             "--codename-file", tmp_path / "codename", "--withdrawal-delay", "0", "--json",
         )  # fmt: skip
         case = json.loads(sent.stdout)["case"]
@@ -259,8 +266,26 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
         )  # fmt: skip
         [told] = json.loads(amana("witness", "status", *witness).stdout)["testimonies"]
         assert [one["reader"] for one in told["opened"]] == [reviewer]
-        amana("witness", "consent", "--scope", "iiim=allow", *witness)
-        withdrawn = json.loads(amana("witness", "withdraw", "--yes", *witness).stdout)
+        question = tmp_path / "question.txt"
+        question.write_text("Who else was there?")
+        amana("reviewer", "ask", case, "--text", question, "--reason", "because", *staff)
+        # The desk publishes; the public process only serves what is published.
+        not_theirs = installation.settings("amana_intake")
+        refused = amana("maintain", "--publish-drop", env=not_theirs, check=2)
+        assert "may not publish" in refused.stderr
+        assert "drop_shards_published" not in amana("maintain", "--json", env=not_theirs).stdout
+        published = amana("maintain", "--json", env=installation.settings("amana_desk"))
+        assert json.loads(published.stdout)["drop_shards_published"] == 1
+        assert "withdrawn_cases_destroyed" not in json.loads(published.stdout)
+        [reply] = json.loads(amana("witness", "replies", *witness).stdout)["replies"]
+        assert (reply["text"], reply["verified"]) == ("Who else was there?", True)
+        added = amana("witness", "add", "--text", SAMPLES / "testimony.ar.txt", *witness)
+        more = json.loads(added.stdout)["case"]
+        opened = amana("reviewer", "open", more, "--out", tmp_path / "more", *staff)
+        assert json.loads(opened.stdout)["adds_to"] == case
+        amana("reviewer", "resume", case, *staff)
+        amana("witness", "consent", case, "--scope", "iiim=allow", *witness)
+        withdrawn = json.loads(amana("witness", "withdraw", case, "--yes", *witness).stdout)
         assert withdrawn["withdrawn"] == [case]
         gone = amana("reviewer", "open", case, "--out", tmp_path / "again", *staff, check=1)
         assert "case-withdrawn" in gone.stderr or "not-found" in gone.stderr
@@ -273,7 +298,8 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
     assert done["statements_kept"] >= 1
     query = "SELECT count(*) FROM withdrawals WHERE destroyed_on IS NOT NULL"
     assert counted(installation, query) == 1
-    assert counted(installation, "SELECT count(*) FROM grants") == 0
+    grants = f"SELECT count(*) FROM grants WHERE \"case\" = '{case}'"  # noqa: S608
+    assert counted(installation, grants) == 0
     for role in ("amana_intake", "amana_desk"):
         env = {**installation.settings(role), "AMANA_TRUST_ROOT": str(demo / "root.json")}
         assert json.loads(amana("doctor", "--json", env=env).stdout)["healthy"]

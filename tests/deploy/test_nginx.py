@@ -226,6 +226,50 @@ def test_the_desk_takes_a_directory_of_a_mebibyte_and_little_else(behind: Behind
     assert answer_to(behind.nginx.desk, whole)[0] == 200
 
 
+def test_the_desk_takes_a_question_of_eight_slots(behind: Behind) -> None:
+    big = 128 * 1024
+    assert answer_to(behind.nginx.desk, head("POST", "/v1/drop", big + 1))[0] == 413
+    assert answer_to(behind.nginx.desk, head("POST", "/v1/drop", big) + bytes(big))[0] == 200
+    assert answer_to(behind.nginx.intake, head("POST", "/v1/drop", big))[0] == 413
+
+
+def test_a_slow_client_of_a_shard_holds_nothing_of_the_application(tmp_path: Path) -> None:
+    """What nobody takes yet waits in nginx, so that the application has sent it all and is free."""
+    intake, port = tmp_path / "i.sock", free_port()
+    # The kernel must not take for the client what nginx is to hold.
+    changes = {"listen 127.0.0.1:8080;": f"listen 127.0.0.1:{port} sndbuf=16k;"}
+    with (
+        standing_in(intake) as application,
+        running_nginx(intake, tmp_path / "d.sock", tmp_path / "n", changes=changes) as nginx,
+        socket.socket() as slow,
+    ):
+        application.answer = bytes(256 * 5755)
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", port))
+        slow.sendall(head("GET", "/v1/drop/0/0"))
+        application.wait_until_answered(1)
+        assert not files_in_use(nginx)
+
+
+def test_shards_beyond_what_nginx_holds_are_put_off(tmp_path: Path) -> None:
+    intake = tmp_path / "i.sock"
+    changes = {"limit_conn drop 200;": "limit_conn drop 1;"}
+    with (
+        standing_in(intake) as application,
+        running_nginx(intake, tmp_path / "d.sock", tmp_path / "n", changes=changes) as nginx,
+        connect(nginx.intake) as slow,
+    ):
+        application.answer = bytes(20_000_000)
+        slow.sendall(head("GET", "/v1/drop/0/0"))
+        assert slow.recv(1000)
+        status, data = answer_to(nginx.intake, head("GET", "/v1/drop/0/0"))
+        assert status == 503
+        assert b"Retry-After: " in data
+        application.answer = b"{}"
+        assert answer_to(nginx.intake, head("GET", "/v1/admission"))[0] == 200
+
+
 def test_an_early_refusal_reaches_the_sender_of_a_large_body(behind: Behind) -> None:
     behind.intake.refuse_at_once = True
     for _ in range(20):

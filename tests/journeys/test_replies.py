@@ -156,7 +156,15 @@ def test_the_first_batch_is_published_by_the_first_upkeep_of_a_day(tmp_path: Pat
             done = amana("maintain", "--data", service.data, *options, "--json", env=service.env)
             return json.loads(done.stdout)["drop_shards_published"]
 
+        def warned() -> bool:
+            done = amana("doctor", "--data", service.data, "--json", env=service.env)
+            checks = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+            assert checks["dead drop"]["ok"]
+            return bool(checks["dead drop"]["warning"])
+
+        assert warned()
         assert [maintain(), maintain(), maintain("--publish-drop")] == [1, 0, 1]
+        assert not warned()
         phone = Phone(service, demo, tmp_path)
         sent = phone.send("--codename-file", tmp_path / "codename", *MAY_ASK)
         question = written(tmp_path / "question.txt", QUESTION)

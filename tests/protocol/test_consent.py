@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amana.protocol.consent import READERS, Entry, check_chain, covers, widest_identity
+from amana.protocol.consent import (
+    READERS,
+    Entry,
+    check_chain,
+    covers,
+    parse_chain,
+    widest_identity,
+)
+from amana.protocol.encoding import b64
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import ANSWERS, IDENTITY_LEVELS, Policy, next_policy, parse_policy
 from amana.protocol.signing import SigningKey
@@ -135,3 +143,32 @@ def test_a_chain_has_its_order_and_changes_nothing_lasting() -> None:
     with pytest.raises(ProtocolError) as refused:
         check_chain([first, Entry(following(other), DAY)])
     assert refused.value.slug == "policy-changes"
+
+
+@pytest.mark.parametrize("flags", [[], ["minor"], ["minor", "urgent"], ["sexual_violence"]])
+def test_nobody_under_age_is_asked_directly_whatever_is_allowed(flags: list[str]) -> None:
+    policy = make_policy(CONTROL, scopes={"contact": "allow", "review": "allow"}, flags=flags)
+    entries = [Entry(parse_policy(policy), DAY)]
+    asked = covers(entries, READERS, "contact", "anonymous", DAY)
+    assert asked.reason == ("minor-no-contact" if "minor" in flags else "consent-allows")
+    assert asked.allowed == ("minor" not in flags)
+    # Others than the desk do not contact them either.
+    partner = covers(entries, Partner(purposes=("contact",)), "contact", "anonymous", DAY)
+    assert partner.reason == asked.reason
+    assert covers(entries, READERS, "review", "anonymous", DAY).allowed
+
+
+def test_a_chain_is_read_as_a_server_tells_it() -> None:
+    entries = chain((0, "deny", "public"), (1, "ask", "public"))
+    first = make_policy(CONTROL, scopes={"iiim": "deny"}, identity_level="public")
+    second = next_policy(
+        CONTROL, parse_policy(first), scopes={}, identity_level="public", made_on="2026-05-02"
+    )
+    told = [
+        {"policy": b64(policy), "received_on": entry.received_on.isoformat()}
+        for policy, entry in zip((first, second), entries, strict=True)
+    ]
+    assert [one.policy.seq for one in parse_chain(told)] == [0, 1]
+    for wrong in ([], told[1:], told[::-1], [{**told[0], "received_on": "today"}]):
+        with pytest.raises(ProtocolError):
+            parse_chain(wrong)

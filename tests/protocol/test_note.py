@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amana.protocol.encoding import random_id
+from amana.protocol.encoding import b64, random_id
 from amana.protocol.errors import CannotOpen, ProtocolError
 from amana.protocol.note import (
     LIMIT_BYTES,
@@ -129,3 +129,26 @@ def test_labels_are_those_of_the_vocabularies(vocabulary: str, code: str, known:
         return
     with pytest.raises(ProtocolError):
         check_labels([label])
+
+
+QUESTION = {
+    "text": "Who else was there?",
+    "reason": "The account names nobody.",
+    "salt": b64(bytes(32)),
+    "slots": ["a" * 64],
+}
+
+
+def test_a_question_is_kept_with_its_reason_and_what_it_commits_to() -> None:
+    assert open_note(sealed(kind="question", content=QUESTION), CASE_KEY).content == QUESTION
+    for change in (
+        {"slots": []},
+        {"slots": ["a" * 64] * 9},
+        {"slots": ["x"]},
+        {"salt": b64(bytes(31))},
+        {"reason": "r" * 2001},
+        {"reason": None},
+        {"more": 1},
+    ):
+        with pytest.raises(ProtocolError):
+            sealed(kind="question", content={**QUESTION, **change})

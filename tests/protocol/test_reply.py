@@ -20,7 +20,7 @@ from amana.protocol.drop import (
     shard_of,
     slots_of,
 )
-from amana.protocol.encoding import canonical, random_id
+from amana.protocol.encoding import canonical, random_id, sha256_hex
 from amana.protocol.errors import ProtocolError
 from amana.protocol.reply import (
     LIMIT_BYTES,
@@ -28,7 +28,9 @@ from amana.protocol.reply import (
     Part,
     ReplyInvalid,
     check_reply,
+    commitment,
     join,
+    lacking,
     parse_reply,
     seal_reply,
 )
@@ -109,6 +111,9 @@ def test_parts_are_joined_only_when_all_are_there_and_of_one_reply() -> None:
         "b" * 5000,
     ]
     assert join(parts([first[0], second[1]])) == []
+    assert lacking(parts([first[0], second[1], second[1]])) == 2
+    assert lacking(parts([*first, second[1]])) == 1
+    assert lacking(parts([*first, *second])) == 0
     with pytest.raises(ProtocolError) as refused:
         reply("c" * LIMIT_BYTES * MAX_PARTS)
     assert refused.value.slug == "reply-too-long"
@@ -193,3 +198,18 @@ def test_a_shard_is_named_by_the_first_bits_of_its_recipient() -> None:
         with pytest.raises(ProtocolError) as refused:
             check_shard(bits, shard)
         assert refused.value.slug == "shard-unknown"
+
+
+@given(st.binary(min_size=32, max_size=32), st.lists(st.binary(), min_size=1, max_size=8))
+def test_a_commitment_is_to_these_slots_in_this_order_under_this_salt(
+    salt: bytes, slots: list[bytes]
+) -> None:
+    hashes = [sha256_hex(one) for one in slots]
+    value = commitment(salt, hashes)
+    assert value == commitment(salt, iter(hashes))
+    others = [(salt, [*hashes, hashes[0]]), (bytes(one ^ 1 for one in salt), hashes)]
+    if hashes != hashes[::-1]:
+        others.append((salt, hashes[::-1]))
+    assert all(commitment(*other) != value for other in others)
+    with pytest.raises(ReplyInvalid):
+        commitment(salt[:31], hashes)

@@ -1,20 +1,25 @@
 """The committed vectors still hold: whoever built another implementation from them is not left behind."""
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from amana.protocol.account import parse_account
 from amana.protocol.action import parse_action
 from amana.protocol.admission import Notice, total_price, work
 from amana.protocol.case import case_id, intake_key_id
 from amana.protocol.codename import Codename, thread_keys
+from amana.protocol.drop import shard_of
 from amana.protocol.encoding import sha256_hex, unb64
 from amana.protocol.manifest import parse_manifest
 from amana.protocol.policy import parse_policy
 from amana.protocol.receipt import verify_receipt
+from amana.protocol.reply import parse_reply
 from amana.protocol.sealing import Identity
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import Submission
@@ -79,3 +84,28 @@ def test_codename(form: str) -> None:
     assert keys.thread.public == given["thread"]
     assert sha256_hex(keys.reply.recipient.raw) == given["reply_recipient_sha256"]
     assert [keys.control(n).public for n in range(3)] == given["control"]
+
+
+def test_reply_and_drop_by_hand() -> None:
+    """Made again from nothing but SHA-256, Ed25519 and a JSON encoder."""
+    given = VECTORS["reply"]
+    reply = json.loads(given["bytes"])
+    parse_reply(given["bytes"].encode())
+    sig = base64.b64decode(reply.pop("sig"))
+    reply["reply_sha256"] = given["recipient_sha256"]
+    text = json.dumps(reply, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    signing = Ed25519PrivateKey.from_private_bytes(base64.b64decode(given["reader_seed"]))
+    signing.public_key().verify(sig, b"amana-reply-v1\0" + text.encode())
+
+    committed = b"amana-slots-v1\0" + base64.b64decode(given["salt"])
+    committed += b"".join(map(bytes.fromhex, given["slots_sha256"]))
+    assert hashlib.sha256(committed).hexdigest() == given["commitment"]
+
+    codename = VECTORS["codename"]
+    recipient = thread_keys(bytes.fromhex(codename["master"])).reply.recipient
+    assert hashlib.sha256(recipient.raw).hexdigest() == given["recipient_sha256"]
+    digest = hashlib.sha256(b"amana-shard-v1\0" + recipient.raw).digest()
+    binary = f"{int.from_bytes(digest, 'big'):0256b}"
+    for bits, shard in given["shards"].items():
+        assert int(binary[: int(bits)] or "0", 2) == shard
+        assert shard_of(recipient, int(bits)) == shard

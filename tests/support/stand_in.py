@@ -34,6 +34,8 @@ class StandIn:
         self.changed = threading.Condition()
         self.refuse_at_once = False
         self.answer = b"ok"
+        self.answered = 0
+        """How many answers were taken off its hands whole."""
 
     def wait_for_bytes(self, count: int, seconds: float = 20) -> Arrived:
         """Return the last request once that much of its body has arrived."""
@@ -51,6 +53,11 @@ class StandIn:
                 lambda: self.arrived and self.arrived[-1].ended, seconds
             ), "the request did not end"
             return self.arrived[-1]
+
+    def wait_until_answered(self, count: int, seconds: float = 20) -> None:
+        """Wait until so many answers were taken whole by whoever asked."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.answered >= count, seconds), self.answered
 
     def serve(self, connection: socket.socket) -> None:
         """Take requests from one connection until it ends."""
@@ -81,6 +88,9 @@ class StandIn:
                 % len(self.answer)
             )
             connection.sendall(self.answer)
+            with self.changed:
+                self.answered += 1
+                self.changed.notify_all()
 
     def _take(self, connection: socket.socket, arrived: Arrived, held: bytes, length: int) -> bytes:
         try:

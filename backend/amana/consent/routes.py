@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from flask import request
+from flask import Response, request
 
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
@@ -16,6 +16,8 @@ from amana.directory import service as directory
 from amana.errors import Unprocessable
 from amana.protocol.control import LIMIT_BYTES, parse_control
 from amana.protocol.encoding import canonical
+
+PADDED_BYTES = 16 * 1024
 
 control = Blueprint("control", __name__, description="What a witness says with the codename alone.")
 control.before_request(nobody_needs_to_sign_in)
@@ -63,3 +65,11 @@ def state(fields: dict[str, Any]) -> dict[str, Any]:
 def limit_body() -> None:
     """Allow for a statement with a policy in it, in any spelling."""
     request.max_content_length = 2 * LIMIT_BYTES
+
+
+@control.after_request
+def pad(response: Response) -> Response:
+    """Give answers one length: whoever watches the network is not to see that somebody was asked, or opened something."""
+    body = response.get_data()
+    response.set_data(body + b" " * (-len(body) % PADDED_BYTES))
+    return response

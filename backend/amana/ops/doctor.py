@@ -4,8 +4,9 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from tuf.api.exceptions import RepositoryError
 
@@ -15,6 +16,7 @@ from amana.config import Config
 from amana.directory.service import newest_signed
 from amana.errors import Refusal
 from amana.protocol.errors import ProtocolError
+from amana.replies.models import Shard
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
@@ -51,6 +53,7 @@ def examine(config: Config) -> list[Check]:
         "objects": _objects,
         "trust root": _root,
         "directory": _directory,
+        "dead drop": _drop,
     }
     found = []
     for name, check in checks.items():
@@ -147,3 +150,22 @@ def _directory(config: Config) -> str:
     if warnings:
         raise Warned(warnings)
     return f"version {targets.version}, valid until {targets.expires:%Y-%m-%d}"
+
+
+def _drop(config: Config) -> str:
+    if config.database_url.startswith("sqlite") and not config.data.is_dir():
+        raise Fault("There is no database yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            published = session.scalar(sa.select(sa.func.max(Shard.published_on)))
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+    if published is None or published < datetime.now(UTC).date() - timedelta(days=1):
+        raise Warned(
+            "No batch was published since yesterday, so questions do not reach witnesses. 'amana maintain' does it"
+            " once a day; where the desk has a database role of its own, under that."
+        )
+    return f"published on {published}"
