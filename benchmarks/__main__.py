@@ -65,7 +65,7 @@ def main() -> None:
         figures["routing"] = routing.measure(arguments.runs)
     if "queue" in wanted:
         figures["queue"] = _queues(arguments.cases)
-    if wanted - {"drop", "queue", "routing", "sealing"}:
+    if wanted - {"queue", "routing", "sealing"}:
         with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
             _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
     TARGET.parent.mkdir(exist_ok=True)
@@ -97,6 +97,8 @@ def _server_figures(
             demo = folder / "demo"
             make_demo(service, demo)
             client = Client(service.url, demo / "root.json", service.data / "objects")
+            if "drop" in wanted:
+                figures["drop"]["256 slots from a server"] = drop.measure_served(service, runs)
             if "testimonies" in wanted:
                 figures["testimonies"] = {
                     f"concurrency {concurrency}": medians(
