@@ -30,6 +30,17 @@ def test_a_number_under_which_nothing_was_sent_is_used_again(tmp_path: Path) -> 
     assert CodenameFile.open(kept.path).take_number() == 1
 
 
+def test_a_codename_that_was_typed_anew_goes_on_behind_what_was_sent_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    kept = CodenameFile.open(tmp_path / "codename")
+    kept.path.write_text(json.dumps({"codename": kept.codename.words(), "next": 0}))
+    kept = CodenameFile.open(kept.path)
+    assert kept.take_number(3) == 3
+    assert kept.take_number(2) == 4, "never below what this file knows"
+    assert CodenameFile.open(kept.path).next == 5
+
+
 def test_a_codename_under_which_nothing_was_sent_does_not_stay(tmp_path: Path) -> None:
     kept = CodenameFile.open(tmp_path / "codename")
     kept.give_back(kept.take_number())
