@@ -39,12 +39,8 @@ def staff_must_sign_in() -> None:
     except RecursionError:
         # A token whose JSON is nested beyond the stack.
         raise refused() from None
-    with given.database.asking() as connection:
-        version, signing_key = directory_of_session(connection, token_id, person, jkt, now)
-    g.directory = directory.seen(given.caches, version)
-    if g.directory is None:
-        with given.database.reading() as session:
-            g.directory = directory.at(session, version, given.caches)
+    version, signing_key = directory_of_session(given.database, token_id, person, jkt, now)
+    g.directory = directory.known(given.database, version, given.caches)
     g.actor = actor_of(g.directory, person)
     if g.actor.signing_key != signing_key:
         # The officers replaced the key that signed in.
