@@ -27,8 +27,12 @@ class ProofRefused(ProtocolError):
 
 def thumbprint(public: bytes) -> str:
     """Return the JWK thumbprint (RFC 7638, RFC 8037 §2) of a raw Ed25519 public key, Base64url."""
+    return _thumbprint(base64url(public))
+
+
+def _thumbprint(x: str) -> str:
     # RFC 7638 §3.3: the required members in the order of their names, without white space.
-    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{base64url(public)}"}}'
+    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
     return base64url(hashlib.sha256(jwk.encode("ascii")).digest())
 
 
@@ -44,7 +48,7 @@ def make_proof(
     }
     if token is not None:
         claims["ath"] = token_hash(token)
-    header = {"typ": TYPE, "jwk": _jwk(unb64(key.public, 32))}
+    header = {"typ": TYPE, "jwk": _jwk(base64url(unb64(key.public, 32)))}
     return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers=header)
 
 
@@ -65,15 +69,14 @@ def check_proof(
     """
     try:
         read = read_jws(proof, TYPE)
-        public = _public(read)
-        read.verify(public)
-        claims = read.claims
+        x, claims = _public(read), read.claims
+        read.verify(base64url_decode(x))
         check_id(claims.get("jti"))
     except ProtocolError:
         raise ProofRefused from None
     issued = claims.get("iat")
     fits = (
-        thumbprint(public) == jkt
+        _thumbprint(x) == jkt
         and claims.get("htm") == method
         and isinstance(claims.get("htu"), str)
         and claims["htu"] in urls
@@ -90,17 +93,14 @@ def token_hash(token: str) -> str:
     return base64url(hashlib.sha256(token.encode("ascii")).digest())
 
 
-def _jwk(public: bytes) -> dict[str, str]:
-    return {"crv": "Ed25519", "kty": "OKP", "x": base64url(public)}
+def _jwk(x: str) -> dict[str, str]:
+    return {"crv": "Ed25519", "kty": "OKP", "x": x}
 
 
-def _public(read: Unverified) -> bytes:
-    """Return the key that a proof brings; it must be a public Ed25519 key and nothing more."""
+def _public(read: Unverified) -> str:
+    """Return the key that a proof brings, Base64url; it must be a public Ed25519 key and nothing more."""
     jwk = read.header.get("jwk")
     x = jwk.get("x") if isinstance(jwk, dict) else None
-    if not isinstance(x, str) or not _BASE64URL_32.fullmatch(x):
+    if not isinstance(x, str) or not _BASE64URL_32.fullmatch(x) or jwk != _jwk(x):
         raise ProofRefused
-    public = base64url_decode(x)
-    if jwk != _jwk(public):
-        raise ProofRefused
-    return public
+    return x
