@@ -19,9 +19,10 @@ from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory
 from amana.protocol.directory import Person as Listed
 from amana.protocol.dpop import check_proof
-from amana.protocol.encoding import check_id, unb64
+from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
-from amana.protocol.jws import ALGORITHM, Unverified, read_jws
+from amana.protocol.jws import ALGORITHM, Jws, read_header, split_jws
+from amana.protocol.signing import public_key
 from amana.storage.database import Database, table_of
 
 SESSION_SECONDS = 600
@@ -55,25 +56,34 @@ def refused() -> NotSignedIn:
     return NotSignedIn(headers={"WWW-Authenticate": f'DPoP algs="{ALGORITHM}"'})
 
 
-def read_assertion(assertion: str) -> Unverified:
-    """Read an assertion, of which nothing counts yet but whose it says to be; refuses what cannot be one."""
-    try:
-        read = read_jws(assertion, TYPE)
-        check_id(read.claims.get("sub"))
-        check_id(read.claims.get("jti"))
-    except ProtocolError:
-        raise refused() from None
-    return read
+@dataclass(frozen=True)
+class Assertion:
+    """An assertion as it reads (RFC 7523 §3); nothing in it counts before `verified`, but to find whose it may be."""
+
+    jws: Jws
+    claims: dict[str, Any]
+    person: str
+    id: str
+
+    @classmethod
+    def read(cls, text: str) -> "Assertion":
+        try:
+            jws = split_jws(text)
+            read_header(jws.header, TYPE)
+            claims = jws.claims()
+            return cls(jws, claims, check_id(claims.get("sub")), check_id(claims.get("jti")))
+        except ProtocolError:
+            raise refused() from None
 
 
 def verified(
-    assertion: Unverified, proof: str, urls: frozenset[str], directory: Directory, now: datetime
+    assertion: Assertion, proof: str, urls: frozenset[str], directory: Directory, now: datetime
 ) -> Bound:
-    """Verify an assertion (RFC 7523 §3) and the proof of its DPoP key; returns the session that it may begin."""
+    """Verify an assertion and the proof of its DPoP key; returns the session that it may begin."""
     claims = assertion.claims
-    actor = actor_of(directory, claims["sub"])
+    actor = actor_of(directory, assertion.person)
     try:
-        assertion.verify(unb64(actor.signing_key, 32))
+        assertion.jws.verify(public_key(actor.signing_key))
         jkt = claims["cnf"]["jkt"]
         check_proof(proof, method="POST", urls=urls, token=None, jkt=jkt, now=now)
         names_us = claims["iss"] == actor.id and claims["aud"] == directory.deployment
@@ -85,7 +95,7 @@ def verified(
     is_valid_now = issued - CLOCK_SKEW_SECONDS <= now.timestamp() < expires + CLOCK_SKEW_SECONDS
     if not (is_valid_now and 0 < expires - issued <= MAX_SECONDS):
         raise refused()
-    return Bound(claims["jti"], actor.id, jkt)
+    return Bound(assertion.id, actor.id, jkt)
 
 
 def entrant(database: Database, person: str) -> "Entrant":

@@ -22,8 +22,8 @@ def sign_in(given: Services, assertion: str, proof: str, urls: frozenset[str]) -
         given.caches["forgotten"] = now
         with given.database.transaction() as session:
             service.forget_what_is_over(session, now)
-    read = service.read_assertion(assertion)
-    entrant = service.entrant(given.database, read.claims["sub"])
+    read = service.Assertion.read(assertion)
+    entrant = service.entrant(given.database, read.person)
     if entrant.directory is None:
         raise NoDirectory
     directory = known(given.database, entrant.directory, given.caches)

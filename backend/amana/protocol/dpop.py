@@ -4,17 +4,20 @@
 import hashlib
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from amana.protocol.encoding import check_id, random_id, unb64
 from amana.protocol.errors import ProtocolError
-from amana.protocol.jws import ALGORITHM, Unverified, base64url, base64url_decode, read_jws
+from amana.protocol.jws import ALGORITHM, base64url, base64url_decode, read_header, split_jws
 from amana.protocol.signing import SigningKey
 
 TYPE = "dpop+jwt"
 WINDOW_SECONDS = 60
+KEPT_KEYS = 1000
 _BASE64URL_32 = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -27,12 +30,8 @@ class ProofRefused(ProtocolError):
 
 def thumbprint(public: bytes) -> str:
     """Return the JWK thumbprint (RFC 7638, RFC 8037 §2) of a raw Ed25519 public key, Base64url."""
-    return _thumbprint(base64url(public))
-
-
-def _thumbprint(x: str) -> str:
     # RFC 7638 §3.3: the required members in the order of their names, without white space.
-    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'
+    jwk = f'{{"crv":"Ed25519","kty":"OKP","x":"{base64url(public)}"}}'
     return base64url(hashlib.sha256(jwk.encode("ascii")).digest())
 
 
@@ -48,7 +47,7 @@ def make_proof(
     }
     if token is not None:
         claims["ath"] = token_hash(token)
-    header = {"typ": TYPE, "jwk": _jwk(base64url(unb64(key.public, 32)))}
+    header = {"typ": TYPE, "jwk": _jwk(unb64(key.public, 32))}
     return jwt.encode(claims, key.private, algorithm=ALGORITHM, headers=header)
 
 
@@ -68,15 +67,16 @@ def check_proof(
     changes anything needs an action with a nonce besides.
     """
     try:
-        read = read_jws(proof, TYPE)
-        x, claims = _public(read), read.claims
-        read.verify(base64url_decode(x))
+        jws = split_jws(proof)
+        thumbprint_of_key, key = _key(jws.header)
+        jws.verify(key)
+        claims = jws.claims()
         check_id(claims.get("jti"))
     except ProtocolError:
         raise ProofRefused from None
     issued = claims.get("iat")
     fits = (
-        _thumbprint(x) == jkt
+        thumbprint_of_key == jkt
         and claims.get("htm") == method
         and isinstance(claims.get("htu"), str)
         and claims["htu"] in urls
@@ -93,14 +93,21 @@ def token_hash(token: str) -> str:
     return base64url(hashlib.sha256(token.encode("ascii")).digest())
 
 
-def _jwk(x: str) -> dict[str, str]:
-    return {"crv": "Ed25519", "kty": "OKP", "x": x}
+def _jwk(public: bytes) -> dict[str, str]:
+    return {"crv": "Ed25519", "kty": "OKP", "x": base64url(public)}
 
 
-def _public(read: Unverified) -> str:
-    """Return the key that a proof brings, Base64url; it must be a public Ed25519 key and nothing more."""
-    jwk = read.header.get("jwk")
+@lru_cache(maxsize=KEPT_KEYS)
+def _key(header: str) -> tuple[str, Ed25519PublicKey]:
+    """Return thumbprint and key of a proof's header; it must be a public Ed25519 key and nothing more.
+
+    A client sends the same header with every request, so it is parsed once.
+    """
+    jwk = read_header(header, TYPE).get("jwk")
     x = jwk.get("x") if isinstance(jwk, dict) else None
-    if not isinstance(x, str) or not _BASE64URL_32.fullmatch(x) or jwk != _jwk(x):
+    if not isinstance(x, str) or not _BASE64URL_32.fullmatch(x):
         raise ProofRefused
-    return x
+    public = base64url_decode(x)
+    if jwk != _jwk(public):
+        raise ProofRefused
+    return thumbprint(public), Ed25519PublicKey.from_public_bytes(public)

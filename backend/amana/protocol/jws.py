@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Compact JSON Web Signatures by Ed25519 (RFC 7515 §3.1, RFC 8037 §3.1), as assertions and proofs are: read in one way only.
 
-PyJWT wants the key before it reads whose it is, reads doubled names, and looks at every character in Python.
+PyJWT wants the key before it reads whose it is, takes doubled names, and looks at every character in Python.
 """
 
 import re
@@ -27,39 +27,49 @@ class JwsMalformed(ProtocolError):
     title = "This is not a signed token of the expected kind."
 
 
-@dataclass(frozen=True)
-class Unverified:
-    """A JWS as it reads. Nothing in it counts before `verify`, except to find the key."""
+@dataclass(frozen=True, slots=True)
+class Jws:
+    """A JWS in its parts as they came. Nothing in it counts before `verify`, except to find the key."""
 
-    header: dict[str, Any]
-    claims: dict[str, Any]
-    _signed: bytes
-    _signature: bytes
+    header: str
+    payload: str
+    signature: str
 
-    def verify(self, public: bytes) -> None:
-        """Verify the signature by the raw public key; raises BadSignature."""
+    def claims(self) -> dict[str, Any]:
+        """Return what it says."""
+        return _object(self.payload)
+
+    def verify(self, key: Ed25519PublicKey) -> None:
+        """Verify the signature; raises BadSignature."""
+        signed = f"{self.header}.{self.payload}".encode("ascii")
         try:
-            Ed25519PublicKey.from_public_bytes(public).verify(self._signature, self._signed)
-        except (InvalidSignature, ValueError):
+            key.verify(base64url_decode(self.signature), signed)
+        except InvalidSignature:
             raise BadSignature from None
 
 
-def read_jws(text: str, typ: str) -> Unverified:
-    """Read a JWS of at most 2048 characters whose header says `typ` (RFC 8725 §3.11) and nothing critical."""
+def split_jws(text: str) -> Jws:
+    """Take a compact JWS of at most 2048 characters apart."""
     parts = _PARTS.fullmatch(text) if len(text) <= LIMIT_CHARACTERS else None
     if parts is None:
         raise JwsMalformed
-    header, claims = (parse_strict(base64url_decode(parts[n])) for n in (1, 2))
-    if not (isinstance(header, dict) and isinstance(claims, dict)):
+    return Jws(*parts.groups())
+
+
+def read_header(part: str, typ: str) -> dict[str, Any]:
+    """Return a header that says `typ` (RFC 8725 §3.11) and this algorithm, and asks for nothing more."""
+    header = _object(part)
+    is_ours = header.get("typ") == typ and header.get("alg") == ALGORITHM
+    if not is_ours or header.keys() & {"crit", "b64"}:
         raise JwsMalformed
-    if (
-        header.get("typ") != typ
-        or header.get("alg") != ALGORITHM
-        or header.keys() & {"crit", "b64"}
-    ):
+    return header
+
+
+def _object(part: str) -> dict[str, Any]:
+    value = parse_strict(base64url_decode(part))
+    if not isinstance(value, dict):
         raise JwsMalformed
-    signed = text[: parts.end(2)].encode("ascii")
-    return Unverified(header, claims, signed, base64url_decode(parts[3]))
+    return value
 
 
 def base64url(data: bytes) -> str:

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from amana.storage.asking import Cursors
+from amana.storage.asking import Line, Lines, PostgresLine, SqliteLine
 
 
 class Base(DeclarativeBase):
@@ -92,7 +92,7 @@ class Database:
                 hide_parameters=True,
             )
         self._writer = threading.Lock()
-        self._cursors = Cursors(self._open_cursor, self.engine.dialect, pool_size)
+        self._lines = Lines(self._open_line, self.engine.dialect, pool_size)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -112,25 +112,23 @@ class Database:
         with self._faults(), Session(self.engine) as session:
             yield session
 
-    def ask(self, statement: sa.Select[Any], **values: str) -> tuple[Any, ...] | None:
+    def ask(self, statement: sa.Select[Any], **values: str) -> list[Any] | None:
         """Return the first row of one statement that only reads, as every request of staff does; it is built once."""
         with self._faults():
-            return self._cursors.first(statement, values)
+            return self._lines.first(statement, values)
 
     def add_once(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
         """Insert a whole row in a transaction of its own; False, and nothing changes, if its key is taken."""
         with self._one_sqlite_writer(), self._faults():
-            return self._cursors.insert(table, row)
+            return self._lines.insert(table, row)
 
-    def _open_cursor(self) -> Any:
+    def _open_line(self) -> Line:
         arguments, options = self.engine.dialect.create_connect_args(self.url)
         connection: Any = self.engine.dialect.connect(*arguments, **{**options, **self._options})
-        if self.is_sqlite:
-            _configure_sqlite(connection, None)
-        else:
-            connection.autocommit = True
-            connection.prepare_threshold = 0
-        return connection.cursor()
+        if not self.is_sqlite:
+            return PostgresLine(connection)
+        _configure_sqlite(connection, None)
+        return SqliteLine(connection)
 
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a statement passes."""
@@ -148,7 +146,7 @@ class Database:
 
     def dispose(self) -> None:
         """Close all connections; a forked child calls this before it opens its own."""
-        self._cursors.close()
+        self._lines.close()
         self.engine.dispose()
 
     @contextmanager
