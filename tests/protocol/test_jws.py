@@ -76,8 +76,6 @@ FAULTS = {
     "a line break": GOOD + "\n",
     "a comma": f"{GOOD},{GOOD}",
     "the other alphabet": "+" + GOOD[1:],
-    if {"-", "_"} & set(GOOD)
-    else "+",
     "too long": signed(header(), json.dumps({"a": "a" * 2000}).encode()),
     "a short signature": GOOD[:-1],
     "no signature": GOOD.rpartition(".")[0] + ".",
