@@ -24,6 +24,7 @@ from amana.review import routes as review
 from amana.routing import routes as routing
 from amana.storage.database import Database
 from amana.storage.stores import make_blobs
+from amana.vault import routes as vault
 
 
 class Surface(StrEnum):
@@ -50,6 +51,7 @@ BLUEPRINTS = {
         directory.directory_publication,
         review.cases,
         routing.routing,
+        vault.releases,
         people.people,
         people.enrolling,
     ),

@@ -9,6 +9,7 @@ from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
 from amana.intake.writers import Writers
 from amana.routing import service as routing
+from amana.vault import service as vault
 
 
 def maintain(services: Services) -> dict[str, int]:
@@ -22,6 +23,7 @@ def maintain(services: Services) -> dict[str, int]:
         may_route = routing.may_route(session)
         consent.forget_nonces(session, services.today())
         unclaimed = routing.end_unclaimed(session, services.today()) if may_route else 0
+        ended = vault.end_expired(session, services.today())
     kept = keep_statements(services)
     received = receive_what_is_whole(services, Writers(services.database))
     return {
@@ -30,6 +32,7 @@ def maintain(services: Services) -> dict[str, int]:
         "unclaimed_cases_taken_back": unclaimed,
         "cases_routed": _route_all(services) if may_route else 0,
         "abandoned_uploads_deleted": expire(services),
+        "releases_ended": ended,
         "statements_repeated": repeated,
         "statements_kept": kept,
         "withdrawn_cases_destroyed": destroy_due(services),
