@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from amana.client.codenamefile import CodenameFile
 from amana.client.control import (
     Delivered,
     Line,
+    Release,
     Standing,
     cannot_be_recalled,
     deliver,
@@ -138,12 +139,35 @@ def _told(standing: Standing) -> dict[str, Any]:
         "state": standing.state,
         "consent": consent,
         "opened": [{"reader": reader, "day": day.isoformat()} for reader, day in standing.opened],
+        "releases": [_release(one) for one in standing.releases],
         "withdrawal": None
         if withdrawal is None
         else {
             name: None if day is None else day.isoformat() for name, day in vars(withdrawal).items()
         },
     }
+
+
+def _release(one: Release) -> dict[str, Any]:
+    days = {name: None if day is None else day.isoformat() for name, day in _days(one).items()}
+    return {"vault": one.vault, "purpose": one.purpose, "reader": one.reader, **days}
+
+
+def _days(one: Release) -> dict[str, date | None]:
+    return {
+        "released_on": one.released_on,
+        "opened_on": one.opened_on,
+        "expires_on": one.expires_on,
+    }
+
+
+def _release_line(one: dict[str, Any]) -> str:
+    what = {"identity": "who you are was released", "originals": "your originals were released"}
+    seen = f"seen on {one['opened_on']}" if one["opened_on"] else "not seen yet"
+    return (
+        f"  {what[one['vault']]} on {one['released_on']} to {one['reader']} for {one['purpose']}, until"
+        f" {one['expires_on']}; {seen}"
+    )
 
 
 def _lines(told: dict[str, Any]) -> list[str]:
@@ -167,6 +191,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
                 f" {more or 'no scope'}; identity: {asked['identity_level']}"
             )
     lines += [f"  opened by {one['reader']} on {one['day']}" for one in told["opened"]]
+    lines += [_release_line(one) for one in told["releases"]]
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
         day = told["withdrawal"]["destroy_on"]
@@ -292,7 +317,7 @@ def withdraw(
         "cannot_be_recalled": honest,
     }
     lines = [text for one in done for text in _lines(_told(one))]
-    if any(one["what"] == "opened" for one in honest):
+    if any(one["what"] in {"opened", "released"} for one in honest):
         lines.append("What somebody has read cannot be taken from them.")
     say(document, as_json, *(lines or _none(done)))
 

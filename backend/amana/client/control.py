@@ -25,8 +25,9 @@ from amana.protocol.control import Head, parse_control, sign_control
 from amana.protocol.directory import RootPins
 from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day, unb64
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import Policy, parse_policy
+from amana.protocol.policy import Policy, is_scope, parse_policy
 from amana.protocol.receipt import verify_receipt
+from amana.protocol.vault import VAULTS
 
 PATH: Final = "/v1/control"
 MISSES: Final = 3
@@ -48,6 +49,18 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
+class Release:
+    """A vault that custodians released to a reader, as the server tells it."""
+
+    vault: str
+    purpose: str
+    reader: str
+    released_on: date
+    opened_on: date | None
+    expires_on: date
+
+
+@dataclass(frozen=True)
 class Standing:
     """How a testimony stands; its policies were verified, the rest is the server's word."""
 
@@ -60,6 +73,7 @@ class Standing:
     withdrawal: Withdrawn | None
     opened: tuple[tuple[str, date], ...]
     """Readers who opened it, and on which day."""
+    releases: tuple[Release, ...] = ()
 
     @property
     def is_withdrawn(self) -> bool:
@@ -219,6 +233,21 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         head=Head(_counted(answer["seq"]), check_sha256_hex(answer["prev_sha256"])),
         withdrawal=withdrawal,
         opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
+        releases=tuple(map(_release, answer["releases"])),
+    )
+
+
+def _release(told: Any) -> Release:
+    if told["vault"] not in VAULTS or not is_scope(told["purpose"]):
+        raise ValueError
+    opened = told["opened_on"]
+    return Release(
+        vault=told["vault"],
+        purpose=told["purpose"],
+        reader=check_id(told["reader"]),
+        released_on=parse_day(told["released_on"]),
+        opened_on=None if opened is None else parse_day(opened),
+        expires_on=parse_day(told["expires_on"]),
     )
 
 
@@ -241,12 +270,24 @@ def _withdrawal(told: Any) -> Withdrawn | None:
 
 
 def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
-    """Return the honest list: who has seen a testimony, and until when backups hold it."""
-    found = []
+    """Return the honest list: who has seen a testimony or learned who spoke, and until when backups hold it."""
+    found: list[dict[str, str]] = []
     for one in standings:
         found += [
             {"case": one.case, "what": "opened", "by": reader, "on": day.isoformat()}
             for reader, day in one.opened
+        ]
+        found += [
+            {
+                "case": one.case,
+                "what": "released",
+                "vault": release.vault,
+                "purpose": release.purpose,
+                "by": release.reader,
+                "on": release.opened_on.isoformat(),
+            }
+            for release in one.releases
+            if release.opened_on is not None
         ]
         if one.withdrawal is not None:
             until = one.withdrawal.backups_until.isoformat()

@@ -44,6 +44,8 @@ MIN_K: Final = 2
 """With fewer, one custodian could open alone; such a directory has no vault."""
 MAX_CUSTODIANS: Final = 5
 MAX_OBJECTS: Final = 64
+MAX_PIECES: Final = 15
+"""In one request; 30 are the most that a custodian makes of one share (3 of 5)."""
 SEED_BYTES: Final = 32
 SHARE_SIZE: Final = sealed_size(256)
 SHARES_LIMIT_BYTES: Final = 160 * 1024

@@ -182,13 +182,16 @@ def add_pieces(
     act: Act,
     given: Sequence[GivenPiece],
 ) -> bool:
-    """Keep one custodian's pieces for every missing set; once all of `source` have theirs here, they are the shares.
+    """Keep one custodian's pieces for missing sets; once all of `source` have made them all, they are the shares.
 
     Returns whether that is so now. Where nothing is missing, because custodians only left, their sets end.
     """
     found = _find(session, actor, case, vault, source, act)
-    places = _places(found.plan, found.there)
+    sets = {one.subset for one in given}
+    places = [one for one in _places(found.plan, found.there) if one[0] in sets]
     if [(one.subset, one.custodian) for one in given] != [place[:2] for place in places]:
+        raise SharesDiffer
+    if found.plan.missing and not given:
         raise SharesDiffer
     for one in given:
         check_share(one.sealed)
@@ -224,6 +227,7 @@ def _keep(
             SharePiece.vault == vault.vault,
             SharePiece.source == joined(source),
             SharePiece.maker == actor.id,
+            SharePiece.subset.in_({joined(one.subset) for one in given}),
         )
     )
     for one, (subset, custodian, intake_key) in zip(given, places, strict=True):

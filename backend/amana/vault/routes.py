@@ -37,10 +37,12 @@ def request_release(fields: dict[str, Any], case: str) -> Any:
 @releases.response(200, schemas.OwnReleasesOut)
 @releases.problems(403, 404)
 def own_requests(case: str) -> dict[str, Any]:
-    """List your own requests about a case, and what was answered."""
+    """Tell what lies in the vault of a case, your own requests about it, and what was answered."""
     given = services()
     with given.database.reading() as session:
-        return {"releases": service.requests_of(session, actor(), case, given.today())}
+        vaults = service.vaults_of(session, actor(), case, directory_now())
+        found = service.requests_of(session, actor(), case, given.today())
+    return {"vaults": vaults, "releases": found}
 
 
 @releases.get("/v1/releases")

@@ -7,7 +7,7 @@ from amana.access.schemas import ActionIn
 from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
 from amana.protocol.release import MAX_DAYS
-from amana.protocol.vault import MAX_CUSTODIANS, VAULTS
+from amana.protocol.vault import MAX_CUSTODIANS, MAX_PIECES, VAULTS
 
 _SHARE = {"description": "Base64 of 1915 bytes."}
 _REASON = {"description": "Base64 of 5755 bytes."}
@@ -99,9 +99,18 @@ class OwnReleaseOut(ma.Schema):
     answers = ma.fields.List(ma.fields.Nested(AnswerOut))
 
 
-class OwnReleasesOut(ma.Schema):
-    """One's own requests about a case, the newest first."""
+class VaultOut(ma.Schema):
+    """A vault of a case, and the custodians who would answer a request for it, `k` of whom are needed."""
 
+    vault = ma.fields.String(metadata={"example": "identity"})
+    k = ma.fields.Integer()
+    custodians = ma.fields.List(ma.fields.String())
+
+
+class OwnReleasesOut(ma.Schema):
+    """What lies in the vault of a case, and one's own requests about it, the newest first."""
+
+    vaults = ma.fields.List(ma.fields.Nested(VaultOut))
     releases = ma.fields.List(ma.fields.Nested(OwnReleaseOut))
 
 
@@ -232,10 +241,10 @@ class PieceIn(ShareIn):
 
 
 class PiecesIn(SourceIn):
-    """One custodian's pieces for every set that is missing; the action `re-share` names their hashes."""
+    """One custodian's pieces for one or more missing sets; the action `re-share` names their hashes."""
 
     pieces = ma.fields.List(
-        ma.fields.Nested(PieceIn), required=True, validate=ma.validate.Length(max=30)
+        ma.fields.Nested(PieceIn), required=True, validate=ma.validate.Length(max=MAX_PIECES)
     )
 
 

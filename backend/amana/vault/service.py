@@ -170,6 +170,23 @@ def requests_of(session: Session, actor: Actor, case: str, today: date) -> list[
     return [_seen_by_reader(session, one, today) for one in found]
 
 
+def vaults_of(
+    session: Session, actor: Actor, case: str, directory: Directory
+) -> list[dict[str, Any]]:
+    """Return the vaults of a case, and which custodians would answer the actor's request."""
+    require(actor, Permission.REQUEST_RELEASE)
+    case_of(session, actor, case)
+    query = sa.select(Vault).where(Vault.case == case).order_by(Vault.vault)
+    return [
+        {
+            "vault": one.vault,
+            "k": one.k,
+            "custodians": sorted(answering(one, directory, actor.id)),
+        }
+        for one in session.scalars(query)
+    ]
+
+
 def _seen_by_reader(session: Session, release: Release, today: date) -> dict[str, Any]:
     vault = session.get(Vault, (release.case, release.vault))
     return {
