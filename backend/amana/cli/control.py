@@ -149,15 +149,9 @@ def _told(standing: Standing) -> dict[str, Any]:
 
 
 def _release(one: Release) -> dict[str, Any]:
-    days = {name: None if day is None else day.isoformat() for name, day in _days(one).items()}
-    return {"vault": one.vault, "purpose": one.purpose, "reader": one.reader, **days}
-
-
-def _days(one: Release) -> dict[str, date | None]:
     return {
-        "released_on": one.released_on,
-        "opened_on": one.opened_on,
-        "expires_on": one.expires_on,
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in vars(one).items()
     }
 
 

@@ -44,7 +44,7 @@ def _vault() -> ma.fields.String:
     return ma.fields.String(required=True, validate=ma.validate.OneOf(VAULTS))
 
 
-class ReasonIn(_Strict):
+class SealedReasonIn(_Strict):
     """A reader's reason, sealed to one custodian."""
 
     custodian = _identifier()
@@ -62,7 +62,7 @@ class RequestIn(ActionIn):
     intake_key = _identifier()
     reason_sha256 = ma.fields.String(required=True, validate=ma.validate.Length(equal=64))
     reasons = ma.fields.List(
-        ma.fields.Nested(ReasonIn),
+        ma.fields.Nested(SealedReasonIn),
         required=True,
         validate=ma.validate.Length(1, MAX_CUSTODIANS),
     )
