@@ -28,6 +28,7 @@ from amana.protocol.directory import Directory
 from amana.protocol.encoding import check_id, parse_day, random_id, unb64
 from amana.protocol.errors import CannotOpen, ProtocolError
 from amana.protocol.identity import NAME as IDENTITY_FILE
+from amana.protocol.identity import SEALED_LIMIT_BYTES, parse_identity
 from amana.protocol.policy import is_scope
 from amana.protocol.release import (
     MAX_DAYS,
@@ -40,6 +41,7 @@ from amana.protocol.release import (
 )
 from amana.protocol.sealing import Identity
 from amana.protocol.vault import (
+    IDENTITY,
     OBJECT_KINDS,
     VAULTS,
     Subset,
@@ -49,6 +51,7 @@ from amana.protocol.vault import (
     open_released,
 )
 
+UNREADABLE: Final = "identity.raw"
 _ANSWERS: Final = ("shared", "declined")
 _SLUG: Final = re.compile(r"[a-z][a-z-]{0,31}")
 
@@ -235,7 +238,7 @@ class ReleaseReader(Caseworker):
         Raises NotReleased, NotVerified, after which nothing is left, NetworkFailed, Refused and Usage.
         """
         release = self._release_to_open(case, vault)
-        with workplace_in(out, release.request, (IDENTITY_FILE,)) as workplace:
+        with workplace_in(out, release.request, (IDENTITY_FILE, UNREADABLE)) as workplace:
             verified = self._directory()
             found = self._verified_case(case)
             entry = found.manifest.vault(vault)
@@ -249,7 +252,7 @@ class ReleaseReader(Caseworker):
             address = f"/v1/releases/{release.request}/objects"
             download(self._desk, parts, address, workplace, self._progress)
             plain = open_objects(parts, key, workplace, self._progress)
-            names = names_for(parts, out, ())
+            names = [_identity_name(plain[0])] if vault == IDENTITY else names_for(parts, out, ())
             for path, name in zip(plain, names, strict=True):
                 path.chmod(0o600)
                 path.rename(out / name)
@@ -332,6 +335,17 @@ class ReleaseReader(Caseworker):
                     subset=subset,
                 )
         return None
+
+
+def _identity_name(path: Path) -> str:
+    """Return what an identity is called: one that is authentic but not in its form gets a name that promises nothing."""
+    with path.open("rb") as file:
+        content = file.read(SEALED_LIMIT_BYTES + 1)
+    try:
+        parse_identity(content)
+    except ProtocolError:
+        return UNREADABLE
+    return IDENTITY_FILE
 
 
 def _key_of(
