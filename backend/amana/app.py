@@ -25,6 +25,7 @@ from amana.review import routes as review
 from amana.routing import routes as routing
 from amana.storage.database import Database
 from amana.storage.stores import make_blobs
+from amana.vault import routes as vault
 
 
 class Surface(StrEnum):
@@ -53,6 +54,7 @@ BLUEPRINTS = {
         review.cases,
         replies.asking,
         routing.routing,
+        vault.releases,
         people.people,
         people.enrolling,
     ),

@@ -31,6 +31,12 @@ GRANT SELECT ("case", ended_on), UPDATE (ended_on, ended_because) ON assignments
 GRANT SELECT ("case"), DELETE ON routing_tasks, notes TO amana_intake;
 GRANT SELECT ON policy_versions, withdrawals TO amana_desk;
 
+-- A vault's shares arrive with a testimony and are destroyed with it; of releases intake tells witnesses, and ends them.
+GRANT SELECT, INSERT, DELETE ON vaults, shares TO amana_intake;
+GRANT SELECT, UPDATE (ended_on, ended_because) ON releases TO amana_intake;
+GRANT SELECT ("case", request), DELETE ON released_shares, release_answers TO amana_intake;
+GRANT SELECT ("case"), DELETE ON share_pieces TO amana_intake;
+
 -- Desk: staff sign in, open and read; of a testimony only its state changes, and whether it was routed.
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
 GRANT UPDATE (state, routed) ON testimonies TO amana_desk;
@@ -50,6 +56,11 @@ GRANT SELECT, INSERT ON routing_rules, notes TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON drop_shards TO amana_desk;
 GRANT SELECT, INSERT, DELETE ON drop_slots, drop_waiting TO amana_desk;
 GRANT SELECT ON drop_shards, drop_slots TO amana_intake;
+-- Readers ask for a vault, custodians answer, and share it anew when they change: of shares none is altered, only replaced.
+GRANT SELECT, UPDATE (k, custodians) ON vaults TO amana_desk;
+GRANT SELECT, INSERT, DELETE ON shares, share_pieces, released_shares TO amana_desk;
+GRANT SELECT, INSERT ON releases, release_answers TO amana_desk;
+GRANT UPDATE (released_on, opened_on, ended_on, ended_because) ON releases TO amana_desk;
 
 -- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
 GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;

@@ -12,10 +12,17 @@ import pytest
 from amana.client import witness
 from amana.client.cleaning import CannotClean
 from amana.client.errors import Usage
-from amana.client.witness import attached_name, choose_attachments, choose_consent
+from amana.client.statefile import StateFile
+from amana.client.witness import Apart, attached_name, choose_attachments, choose_consent
 from amana.protocol.codename import Codename, thread_keys
+from amana.protocol.encoding import random_id
+from amana.protocol.errors import CannotOpen
+from amana.protocol.identity import identity_document
+from amana.protocol.manifest import Manifest
 from amana.protocol.policy import parse_policy
-from amana.protocol.sealing import Kind, open_sealed, open_stream
+from amana.protocol.sealing import Identity, Kind, open_sealed, open_stream
+from amana.protocol.submission import Submission
+from amana.protocol.vault import combine, open_share, parse_shares
 from tests.support.attachments import jpeg
 from tests.support.readers import ACCOUNT, DEPLOYMENT, DeskInMemory
 
@@ -218,3 +225,132 @@ def test_a_large_copy_does_not_fill_the_memory(tmp_path: Path, private: Path) ->
     with witness.private_folder(free // 2) as folder:
         assert folder.parent == Path(tempfile.gettempdir())
         assert folder.stat().st_mode & 0o777 == 0o700
+
+
+# The vault
+
+WHO = identity_document({"name": "[SYNTHETIC] سناء"})
+
+
+def custodians(n: int = 3, k: int = 2) -> DeskInMemory:
+    return DeskInMemory(k=k, custodians={random_id(): Identity.generate() for _ in range(n)})
+
+
+def vault_key(
+    desk: DeskInMemory, submission: Submission, manifest: Manifest, name: str
+) -> Identity:
+    """Put a vault's key together as k custodians could, every whole set giving the same."""
+    case = submission.case.decode()
+    [made] = [one for one in parse_shares(submission.shares) if one.entry.vault == name]
+    assert made.entry == manifest.vault(name)
+    shares: dict[tuple[str, ...], list[bytes]] = {}
+    for (subset, custodian), sealed in zip(made.entry.places, made.shares, strict=True):
+        opened = open_share(
+            sealed,
+            desk.custodians[custodian],
+            case=case,
+            vault=name,
+            custodian=custodian,
+            subset=subset,
+        )
+        shares.setdefault(subset, []).append(opened)
+    keys = {combine(one, made.entry.key).seed for one in shares.values()}
+    [seed] = keys
+    return Identity.from_seed(seed)
+
+
+def opened(state: StateFile, i: int, key: Identity) -> bytes:
+    out = io.BytesIO()
+    with state.sealed_path(i).open("rb") as sealed:
+        open_stream(sealed, out, key)
+    return out.getvalue()
+
+
+def test_who_the_witness_is_and_originals_lie_under_two_keys_of_custodians(tmp_path: Path) -> None:
+    photo, scan = tmp_path / "photo.jpg", tmp_path / "scan.pdf"
+    jpeg(photo)
+    scan.write_bytes(b"%PDF-1.7 " + os.urandom(1000))
+    desk = custodians()
+    submission, state = desk.seal(tmp_path, photo, keep=(scan,), apart=Apart(WHO))
+    keys, manifest = desk.open(submission)
+    kinds = [one.kind for one in manifest.objects]
+    assert kinds == ["account", "file", "file", "identity", "original"]
+    assert [(one.vault, one.objects) for one in manifest.vaults] == [
+        ("identity", (3,)),
+        ("originals", (4,)),
+    ]
+    identity = vault_key(desk, submission, manifest, "identity")
+    originals = vault_key(desk, submission, manifest, "originals")
+    assert opened(state, 3, identity) == WHO
+    assert opened(state, 4, originals) == photo.read_bytes()
+    assert manifest.objects[4].sha256 == manifest.objects[1].derived_from
+    [case_key, *_] = keys.values()
+    for wrong, i in ((case_key, 3), (case_key, 4), (identity, 4), (originals, 3), (identity, 1)):
+        with pytest.raises(CannotOpen):
+            opened(state, i, wrong)
+    # Nobody reads out of the manifest who it is, nor how long the name.
+    described = manifest.objects[3]
+    assert (described.name, described.len) == ("identity.json", 8192)
+
+
+def test_originals_are_kept_where_there_are_custodians_and_the_witness_did_not_say_no(
+    tmp_path: Path,
+) -> None:
+    photo = tmp_path / "photo.jpg"
+    jpeg(photo)
+    for place, desk, apart, vaults in (
+        ("with", custodians(), Apart(), ["originals"]),
+        ("no", custodians(), Apart(originals=False), []),
+        ("only", custodians(), Apart(WHO, originals=False), ["identity"]),
+        ("without", DeskInMemory(), Apart(), []),
+        ("one", custodians(1, 1), Apart(), []),
+    ):
+        submission, _ = desk.seal(tmp_path / place, photo, apart=apart)
+        _, manifest = desk.open(submission)
+        assert [one.vault for one in manifest.vaults] == vaults, place
+        assert manifest.objects[1].derived_from == hashlib.sha256(photo.read_bytes()).hexdigest()
+    words = custodians().seal(tmp_path / "words")[0]
+    assert words.shares == b"[]"
+
+
+def test_an_identity_is_refused_where_nobody_or_one_alone_could_keep_it(tmp_path: Path) -> None:
+    for place, desk in (
+        ("nobody", DeskInMemory()),
+        ("one", custodians(1, 1)),
+        ("k1", custodians(3, 1)),
+    ):
+        with pytest.raises(Usage) as refused:
+            desk.seal(tmp_path / place, apart=Apart(WHO))
+        assert refused.value.slug == "no-custodians"
+
+
+def test_one_file_under_two_names_is_kept_once(tmp_path: Path) -> None:
+    photo, copy = tmp_path / "photo.jpg", tmp_path / "copy.jpg"
+    jpeg(photo)
+    copy.write_bytes(photo.read_bytes())
+    desk = custodians()
+    _, manifest = desk.open(desk.seal(tmp_path, photo, copy)[0])
+    assert [one.kind for one in manifest.objects] == ["account", "file", "file", "original"]
+
+
+def test_files_that_leave_no_room_for_their_originals_are_refused(tmp_path: Path) -> None:
+    photos = []
+    for n in range(32):
+        photo = tmp_path / f"{n}.jpg"
+        jpeg(photo)
+        photo.write_bytes(photo.read_bytes() + bytes([n]))
+        photos.append(photo)
+    desk = custodians()
+    with pytest.raises(Usage) as refused:
+        desk.seal(tmp_path / "many", *photos)
+    assert refused.value.slug == "too-many-attachments"
+    _, manifest = desk.open(desk.seal(tmp_path / "fits", *photos[:31], apart=Apart(WHO))[0])
+    assert len(manifest.objects) == 64
+
+
+@pytest.mark.parametrize(("n", "k"), [(2, 2), (5, 3), (5, 5)])
+def test_whoever_the_custodians_are_every_set_of_them_opens(tmp_path: Path, n: int, k: int) -> None:
+    desk = custodians(n, k)
+    submission, state = desk.seal(tmp_path, apart=Apart(WHO))
+    _, manifest = desk.open(submission)
+    assert opened(state, 1, vault_key(desk, submission, manifest, "identity")) == WHO

@@ -106,6 +106,40 @@ CLOSED = {
     ("GET", "/v1/intake-keys"): Row(Permission.REWRAP_GRANT),
     ("GET", "/v1/cases/<case>/manifest"): Row(Permission.OPEN_CASE),
     ("GET", "/v1/cases/<case>/objects/<int:n>"): Row(Permission.OPEN_CASE),
+    ("POST", "/v1/cases/<case>/releases"): Row(
+        Permission.REQUEST_RELEASE,
+        {
+            "action": {},
+            "request": OTHER,
+            "vault": "identity",
+            "purpose": "icc",
+            "days": 1,
+            "intake_key": OTHER,
+            "reason_sha256": "0" * 64,
+            "reasons": [{"custodian": OTHER, "intake_key": OTHER, "sealed": "AA=="}],
+        },
+    ),
+    ("GET", "/v1/cases/<case>/releases"): Row(Permission.REQUEST_RELEASE),
+    ("GET", "/v1/releases"): Row(Permission.ANSWER_RELEASE),
+    ("GET", "/v1/releases/<request>"): Row(Permission.ANSWER_RELEASE),
+    ("POST", "/v1/releases/<request>/openings"): Row(Permission.ANSWER_RELEASE, {"action": {}}),
+    ("POST", "/v1/releases/<request>/shares"): Row(
+        Permission.ANSWER_RELEASE,
+        {"action": {}, "shares": [{"subset": [OTHER], "sealed": "AA=="}]},
+    ),
+    ("POST", "/v1/releases/<request>/refusals"): Row(
+        Permission.ANSWER_RELEASE, {"action": {}, "reason": "AA=="}
+    ),
+    ("POST", "/v1/releases/<request>/readings"): Row(Permission.OPEN_RELEASE, {"action": {}}),
+    ("GET", "/v1/releases/<request>/objects/<int:n>"): Row(Permission.OPEN_RELEASE),
+    ("GET", "/v1/re-sharings"): Row(Permission.SHARE_ANEW),
+    ("POST", "/v1/cases/<case>/re-sharings/openings"): Row(
+        Permission.SHARE_ANEW, {"action": {}, "vault": "identity", "source": [OTHER]}
+    ),
+    ("POST", "/v1/cases/<case>/re-sharings"): Row(
+        Permission.SHARE_ANEW,
+        {"action": {}, "vault": "identity", "source": [OTHER], "pieces": []},
+    ),
     ("POST", "/v1/conflicts"): Row(
         Permission.DECLARE_CONFLICT, {"action": {}, "conflicts": ["place:x"]}
     ),
@@ -170,7 +204,7 @@ def test_every_route_has_a_row_and_every_row_a_route(app: Flask) -> None:
 
 def path_of(rule: str, **parts: str) -> str:
     path = rule.replace("<int:n>", "1")
-    for name, value in {"case": "a" * 32, "person": OTHER, **parts}.items():
+    for name, value in {"case": "a" * 32, "person": OTHER, "request": "c" * 32, **parts}.items():
         path = path.replace(f"<{name}>", value)
     return path
 
@@ -235,7 +269,7 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
     made = organisation.send("chemical")
     path = path_of(rule, case=made.case)
     own = send(staff["chemical+reviewer"], method, path, ANYBODY)
-    if rule == "/v1/cases/<case>":
+    if rule in {"/v1/cases/<case>", "/v1/cases/<case>/releases"}:
         assert own.status_code == 200
     elif rule.endswith("/grants"):
         assert (own.status_code, own.get_json()["type"]) == (403, "opening-needed")

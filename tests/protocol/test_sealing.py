@@ -74,6 +74,8 @@ def vectors(name: str) -> list[Any]:
         (Kind.GRANT, [1915]),
         (Kind.SHARE, [1915]),
         (Kind.REPLY, [5755]),
+        (Kind.REASON, [5755]),
+        (Kind.NOTE, [5755, 34427]),
         (Kind.MANIFEST, [9851, 34427, 132747]),
         (Kind.ACCOUNT, [34427, 132747]),
     ],

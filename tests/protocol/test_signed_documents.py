@@ -1,5 +1,6 @@
 """Grants, manifests, actions and receipts: each opens or verifies with its own key and nothing else."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +16,7 @@ from amana.protocol.receipt import leaf, sign_receipt, verify_receipt
 from amana.protocol.sealing import Identity, Kind, open_sealed, seal
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import Limits, check_submission
+from amana.protocol.vault import vault_key_id
 from tests.support.testimonies import Made, make_testimony
 
 READER = Identity.generate()
@@ -87,6 +89,62 @@ def test_objects_must_be_numbered_from_the_account_on() -> None:
     fields["objects"].reverse()
     with pytest.raises(ProtocolError):
         parse_manifest(canonical(MADE.thread.sign_fields(TAG, fields)))
+
+
+VAULTED = make_testimony(
+    files=(b"a photo", b"a voice"),
+    custodians={random_id(): Identity.generate().recipient for _ in range(3)},
+    identity=b"who I am",
+    originals=(b"a photo as it was",),
+)
+
+
+def test_a_manifest_lists_what_lies_in_the_vault() -> None:
+    manifest = parse_manifest(manifest_of(VAULTED))
+    kinds = [item.kind for item in manifest.objects]
+    assert kinds == ["account", "file", "file", "identity", "original"]
+    assert [item.in_vault for item in manifest.objects] == [False] * 3 + [True] * 2
+    assert [one.vault for one in manifest.vaults] == ["identity", "originals"]
+    identity = manifest.vault("identity")
+    assert identity is not None
+    assert identity.key == vault_key_id(VAULTED.vault_keys["identity"].recipient)
+    assert identity.objects == (3,)
+    assert parse_manifest(manifest_of(MADE)).vaults == ()
+
+
+def spoiled(change: Callable[[dict[str, Any]], object]) -> bytes:
+    fields = parse_canonical(manifest_of(VAULTED), limit=LIMIT_BYTES)
+    fields.pop("sig")
+    change(fields)
+    return canonical(VAULTED.thread.sign_fields(TAG, fields))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda f: f.update(vault=None),
+        lambda f: f.update(vault=[]),
+        lambda f: f["vault"].pop(),
+        lambda f: f["vault"][0]["objects"].append(4),
+        lambda f: f["vault"][0].update(objects=[2]),
+        lambda f: f["vault"][0]["sha256"].pop(),
+        lambda f: f["vault"][0].update(k=1),
+        lambda f: f["vault"][0].update(key="x"),
+        lambda f: f["objects"][3].update(kind="file"),
+        lambda f: f["objects"][4].update(kind="identity"),
+        lambda f: f["objects"][4].update(sha256="a" * 64),
+        lambda f: f["objects"][3].update(derived_from="a" * 64),
+        lambda f: f["objects"][4].update(cleaned=True),
+        lambda f: f["objects"][1].update(derived_from=None),
+    ],
+)
+def test_a_vault_that_does_not_fit_its_objects_is_refused(
+    change: Callable[[dict[str, Any]], object],
+) -> None:
+    parse_manifest(spoiled(lambda _: None))
+    with pytest.raises(ProtocolError) as refused:
+        parse_manifest(spoiled(change))
+    assert refused.value.slug == "manifest-invalid"
 
 
 def test_a_manifest_signed_by_another_thread_is_refused() -> None:

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from amana.intake.routes import SUBMISSION_LIMIT_BYTES
 from amana.protocol.case import GRANT_SIZE, intake_key_id, seal_grant
-from amana.protocol.encoding import canonical, random_id
+from amana.protocol.encoding import canonical, parse_canonical, random_id
 from amana.protocol.errors import ProtocolError
+from amana.protocol.policy import LIMIT_BYTES as POLICY_LIMIT
 from amana.protocol.sealing import Identity, Kind, seal, sealed_size
 from amana.protocol.submission import (
     DeclaredObject,
@@ -18,10 +20,19 @@ from amana.protocol.submission import (
     labels_bytes,
     objects_bytes,
 )
+from amana.protocol.vault import SHARES_LIMIT_BYTES
 from tests.support.testimonies import Made, make_testimony
 
 READERS = {random_id(): Identity.generate().recipient for _ in range(3)}
 MADE = make_testimony(READERS, files=[b"one", b"two"])
+CUSTODIANS = {random_id(): Identity.generate().recipient for _ in range(3)}
+VAULTED = make_testimony(
+    READERS,
+    files=(b"a photo",),
+    custodians=CUSTODIANS,
+    identity=b"who I am",
+    originals=(b"a photo as it was",),
+)
 
 
 def test_a_whole_submission_is_taken() -> None:
@@ -81,9 +92,10 @@ FAULTS: dict[str, tuple[str, Callable[[Made], Submission]]] = {
     ),
     "a grant as manifest": ("sealed-bucket", lambda m: replace(m.submission, manifest=LONE)),
     "a plain account": ("sealed-plaintext", lambda m: replace(m.submission, account=b"{}")),
-    "shares before their time": (
+    "shares that are none": ("shares-invalid", lambda m: replace(m.submission, shares=b"[1]")),
+    "a vault whose object is not announced": (
         "shares-invalid",
-        lambda m: replace(m.submission, shares=b"[1]"),
+        lambda _: replace(VAULTED.submission, objects=objects_bytes([])),
     ),
     "an id that is none": ("bad-id", lambda m: replace(m.submission, case=b"x")),
     "an id that is not ascii": ("bad-id", lambda m: replace(m.submission, case=b"\xff" * 32)),
@@ -141,3 +153,39 @@ def test_the_digest_covers_every_part_and_where_it_ends() -> None:
         account=MADE.submission.account[1:],
     )
     assert moved.digest() != digest
+
+
+def test_a_vault_is_taken_with_all_its_shares_and_its_event_lists_them() -> None:
+    checked = check_submission(VAULTED.submission, Limits())
+    assert checked.vaults == VAULTED.vaults
+    assert [one.entry.vault for one in checked.vaults] == ["identity", "originals"]
+    listed = checked.event("2026-11-24")["shares"]
+    assert listed == [one.entry.document() for one in VAULTED.vaults]
+    assert check_submission(MADE.submission, Limits()).event("2026-11-24")["shares"] == []
+
+
+def test_no_vault_holds_an_account_that_is_uploaded() -> None:
+    first, *rest = parse_canonical(VAULTED.submission.shares, limit=SHARES_LIMIT_BYTES)
+    shares = canonical([{**first, "objects": [0]}, *rest])
+    with pytest.raises(ProtocolError) as refused:
+        check_submission(replace(VAULTED.submission, shares=shares), Limits())
+    assert refused.value.slug == "shares-invalid"
+
+
+def test_the_largest_submission_fits_the_limit_of_the_server() -> None:
+    five = {random_id(): Identity.generate().recipient for _ in range(5)}
+    largest = make_testimony(
+        {random_id(): Identity.generate().recipient for _ in range(16)},
+        account=bytes(131072 - 8),
+        files=[b"x"] * 31,
+        custodians=five,
+        k=3,
+        identity=b"who I am",
+        originals=[f"original {n}".encode() for n in range(31)],
+    )
+    parts = vars(largest.submission)
+    # The largest policy and the largest manifest are still to come.
+    grown = sum(map(len, parts.values())) - len(parts["policy"]) - len(parts["manifest"])
+    grown += POLICY_LIMIT + sealed_size(131072)
+    assert grown + 16 * 1024 < SUBMISSION_LIMIT_BYTES
+    check_submission(largest.submission, Limits())

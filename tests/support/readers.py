@@ -7,7 +7,14 @@ from typing import Any
 from amana.client.directory import VerifiedDirectory
 from amana.client.progress import Silent
 from amana.client.statefile import StateFile
-from amana.client.witness import Consent, Wishes, choose_attachments, seal_testimony
+from amana.client.witness import (
+    NOTHING_OF_ONESELF,
+    Apart,
+    Consent,
+    Wishes,
+    choose_attachments,
+    seal_testimony,
+)
 from amana.protocol.case import GRANT_SIZE, open_grant
 from amana.protocol.codename import Codename, thread_keys
 from amana.protocol.directory import RootPins, parse_directory, sign_intake_key
@@ -27,6 +34,8 @@ class DeskInMemory:
     """Four readers of one desk, the first its lead and the only one who takes restricting flags; two others are drawn."""
 
     draw: int = 2
+    k: int = 0
+    custodians: dict[str, Identity] = field(default_factory=dict)
     readers: dict[str, Identity] = field(
         default_factory=lambda: {random_id(): Identity.generate() for _ in range(4)}
     )
@@ -52,6 +61,18 @@ class DeskInMemory:
                     "takes": ["minor", "sexual_violence"] if person == lead else [],
                 }
             )
+        members, people = [], []
+        for person, intake in self.custodians.items():
+            signing = SigningKey.generate()
+            people.append({"id": person, "roles": ["custodian"], "signing_key": signing.public})
+            signature = sign_intake_key(signing, person, intake.recipient)
+            members.append(
+                {
+                    "id": person,
+                    "intake_key": str(intake.recipient),
+                    "intake_key_sig": signature,
+                }
+            )
         desk = {
             "id": "chemical",
             "names": {"en": "Chemical attacks"},
@@ -70,12 +91,12 @@ class DeskInMemory:
                 "deployment": DEPLOYMENT,
                 "version": 7,
                 "desks": [desk],
-                "custodians": {"k": 0, "members": []},
+                "custodians": {"k": self.k, "members": members},
                 "partners": [],
                 "consent_texts": texts,
                 "drop_bits": 0,
             },
-            "people.json": {"v": 1, "people": []},
+            "people.json": {"v": 1, "people": people},
             "desks/chemical.json": {"v": 1, "desk": "chemical", "readers": readers},
         }
         pins = {
@@ -97,6 +118,7 @@ class DeskInMemory:
         account: bytes = ACCOUNT,
         codename: Codename | None = None,
         number: int = 0,
+        apart: Apart = NOTHING_OF_ONESELF,
         **wishes: Any,
     ) -> tuple[Submission, StateFile]:
         """Seal a testimony into a state at `folder`/state, which is not saved yet."""
@@ -116,6 +138,7 @@ class DeskInMemory:
             number,
             state,
             Silent(),
+            apart,
         )
         return submission, state
 

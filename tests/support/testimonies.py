@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,14 @@ from amana.protocol.submission import (
     labels_bytes,
     objects_bytes,
 )
+from amana.protocol.vault import (
+    IDENTITY,
+    OBJECT_KINDS,
+    ORIGINALS,
+    SealedVault,
+    seal_vault,
+    shares_bytes,
+)
 
 DEPLOYMENT = "amana-test"
 
@@ -36,6 +44,9 @@ class Made:
     reply: Identity
     files: tuple[bytes, ...]
     sealed: tuple[bytes, ...]
+    """Everything that is uploaded: the files, and then what lies in the vault."""
+    vault_keys: Mapping[str, Identity] = field(default_factory=dict)
+    vaults: tuple[SealedVault, ...] = ()
 
 
 def make_policy(control: SigningKey, **changes: Any) -> bytes:
@@ -64,9 +75,16 @@ def make_testimony(
     codename: ThreadKeys | None = None,
     number: int = 0,
     adds_to: str | None = None,
+    custodians: Mapping[str, Recipient] | None = None,
+    k: int = 2,
+    identity: bytes | None = None,
+    originals: Sequence[bytes] = (),
     **policy: Any,
 ) -> Made:
-    """Seal a testimony for `readers`, each under its id; under fresh keys unless a control key or a codename is given."""
+    """Seal a testimony for `readers`, each under its id; under fresh keys unless a control key or a codename is given.
+
+    `identity` and `originals`, of which the first are those of the first files, go to a vault of `custodians`.
+    """
     if readers is None:
         readers = {random_id(): Identity.generate().recipient}
     case_key, keys = Identity.generate(), codename or thread_keys(os.urandom(32))
@@ -74,23 +92,50 @@ def make_testimony(
     control = control or (keys.control(number) if codename else SigningKey.generate())
     case = case_id(case_key.recipient)
     signed_policy = make_policy(control, **policy)
-    sealed_account = seal(account, case_key.recipient, Kind.ACCOUNT)
-    sealed = tuple(seal(data, case_key.recipient, Kind.FILE) for data in files)
+    kept = {
+        name: contents
+        for name, contents in ((IDENTITY, [identity] if identity else []), (ORIGINALS, originals))
+        if contents
+    }
+    vault_keys = {name: Identity.generate() for name in kept}
+    everything = [
+        ("account", account, case_key),
+        *(("file", data, case_key) for data in files),
+        *(
+            (OBJECT_KINDS[name], data, vault_keys[name])
+            for name, contents in kept.items()
+            for data in contents
+        ),
+    ]
+    sealed = tuple(
+        seal(data, key.recipient, Kind.ACCOUNT if kind == "account" else Kind.FILE)
+        for kind, data, key in everything
+    )
+    sources = dict(enumerate(map(sha256_hex, originals), start=1))
     described = [
         SealedObject(
             i=i,
-            kind="account" if i == 0 else "file",
-            name="account.json" if i == 0 else f"file-{i}.bin",
+            kind=kind,
+            name="account.json" if i == 0 else f"{kind}-{i}.bin",
             mime="application/json" if i == 0 else "application/octet-stream",
             len=len(data),
             sha256=sha256_hex(data),
-            sealed_sha256=sha256_hex(sealed_data),
-            derived_from=None,
-            cleaned=False,
+            sealed_sha256=sha256_hex(sealed[i]),
+            derived_from=sources.get(i) if kind == "file" else None,
+            cleaned=kind == "file" and i in sources,
         )
-        for i, (data, sealed_data) in enumerate(
-            zip((account, *files), (sealed_account, *sealed), strict=True)
+        for i, (kind, data, _) in enumerate(everything)
+    ]
+    vaults = [
+        seal_vault(
+            key,
+            case=case,
+            vault=name,
+            custodians=custodians or {},
+            k=k,
+            objects=[item.i for item in described if item.kind == OBJECT_KINDS[name]],
         )
+        for name, key in vault_keys.items()
     ]
     manifest = manifest_bytes(
         thread,
@@ -100,6 +145,7 @@ def make_testimony(
         directory=directory,
         policy_sha256=parse_policy(signed_policy).sha256,
         objects=described,
+        vaults=[one.entry for one in vaults],
         reply=keys.reply.recipient,
         adds_to=adds_to,
     )
@@ -110,16 +156,27 @@ def make_testimony(
         labels=labels_bytes([Label(one, intake_key_id(readers[one])) for one in chosen]),
         grants=b"".join(seal_grant(case_key, readers[one]) for one in chosen),
         manifest=seal(manifest, case_key.recipient, Kind.MANIFEST),
-        account=sealed_account,
+        account=sealed[0],
         objects=objects_bytes(
             [
                 DeclaredObject(i, len(data), sha256_hex(data))
-                for i, data in enumerate(sealed, start=1)
+                for i, data in enumerate(sealed[1:], start=1)
             ]
         ),
-        shares=b"[]",
+        shares=shares_bytes(vaults),
     )
-    return Made(submission, case, case_key, control, thread, keys.reply, tuple(files), sealed)
+    return Made(
+        submission,
+        case,
+        case_key,
+        control,
+        thread,
+        keys.reply,
+        tuple(files),
+        sealed[1:],
+        vault_keys,
+        tuple(vaults),
+    )
 
 
 def sample_files(folder: Path) -> list[Path]:

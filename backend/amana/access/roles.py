@@ -15,6 +15,10 @@ class Permission(StrEnum):
     REWRAP_GRANT = "rewrap-grant"
     SEE_RETURNED_CASES = "see-returned-cases"
     SEE_ROUTING_TASKS = "see-routing-tasks"
+    REQUEST_RELEASE = "request-release"
+    OPEN_RELEASE = "open-release"
+    ANSWER_RELEASE = "answer-release"
+    SHARE_ANEW = "share-anew"
     DECLARE_CONFLICT = "declare-conflict"
     REPLACE_KEY = "replace-key"
     INVITE = "invite"
@@ -29,6 +33,7 @@ class Permission(StrEnum):
 
 
 _READERS = frozenset({"reviewer", "lead"})
+_CUSTODIANS = frozenset({"custodian"})
 _ADMINISTRATORS = frozenset({"administrator"})
 _WATCHERS = frozenset({"administrator", "auditor"})
 _KEY_HOLDERS = frozenset({"reviewer", "lead", "custodian"})
@@ -41,6 +46,10 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.REWRAP_GRANT: _READERS,
     Permission.SEE_RETURNED_CASES: frozenset({"lead"}),
     Permission.SEE_ROUTING_TASKS: frozenset({"lead"}),
+    Permission.REQUEST_RELEASE: _READERS,
+    Permission.OPEN_RELEASE: _READERS,
+    Permission.ANSWER_RELEASE: _CUSTODIANS,
+    Permission.SHARE_ANEW: _CUSTODIANS,
     Permission.DECLARE_CONFLICT: _KEY_HOLDERS,
     Permission.REPLACE_KEY: _KEY_HOLDERS,
     Permission.INVITE: _ADMINISTRATORS,

@@ -22,6 +22,7 @@ COMMANDS = {
     "officer": "amana.cli.officer:officer",
     "directory": "amana.cli.directory:directory",
     "reviewer": "amana.cli.reviewer:reviewer",
+    "custodian": "amana.cli.vault:custodian",
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",
     "verify": "amana.cli.verify:verify",

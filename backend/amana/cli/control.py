@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from amana.client.codenamefile import CodenameFile
 from amana.client.control import (
     Delivered,
     Line,
+    Release,
     Standing,
     cannot_be_recalled,
     deliver,
@@ -144,12 +145,29 @@ def _told(standing: Standing) -> dict[str, Any]:
         "consent": consent,
         "opened": [{"reader": reader, "day": day.isoformat()} for reader, day in standing.opened],
         "asked": [day.isoformat() for day in standing.asked],
+        "releases": [_release(one) for one in standing.releases],
         "withdrawal": None
         if withdrawal is None
         else {
             name: None if day is None else day.isoformat() for name, day in vars(withdrawal).items()
         },
     }
+
+
+def _release(one: Release) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, date) else value
+        for name, value in vars(one).items()
+    }
+
+
+def _release_line(one: dict[str, Any]) -> str:
+    what = {"identity": "who you are was released", "originals": "your originals were released"}
+    seen = f"seen on {one['opened_on']}" if one["opened_on"] else "not seen yet"
+    return (
+        f"  {what[one['vault']]} on {one['released_on']} to {one['reader']} for {one['purpose']}, until"
+        f" {one['expires_on']}; {seen}"
+    )
 
 
 def _lines(told: dict[str, Any]) -> list[str]:
@@ -176,6 +194,7 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [
         f"  a reader asked you on {day}; see 'amana witness replies'" for day in told["asked"]
     ]
+    lines += [_release_line(one) for one in told["releases"]]
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
         day = told["withdrawal"]["destroy_on"]
@@ -337,7 +356,7 @@ def withdraw(
         "cannot_be_recalled": honest,
     }
     lines = [text for one in done for text in _lines(_told(one))]
-    if any(one["what"] == "opened" for one in honest):
+    if any(one["what"] in {"opened", "released"} for one in honest):
         lines.append("What somebody has read cannot be taken from them.")
     say(document, as_json, *(lines or _none(done)))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from amana.cli import releases
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option
@@ -62,6 +63,10 @@ STATES = [
 @click.group()
 def reviewer() -> None:
     """Read what was sealed to you."""
+
+
+for command in (releases.request_identity, releases.identity):
+    reviewer.add_command(command)
 
 
 @reviewer.command()
@@ -286,6 +291,10 @@ def open_case(reader: Reviewer, case: str, out: Path, as_json: bool) -> None:
         click.echo(json.dumps({**asdict(opened), "folder": str(opened.folder)}))
         return
     click.echo(f"Everything verified. {len(opened.files)} files are in {out}.")
+    if opened.in_vault:
+        click.echo(
+            f"In the vault, for custodians to release (amana reviewer request-identity): {', '.join(opened.in_vault)}."
+        )
     click.echo("Open them only on a device without keys and without a network.")
 
 

@@ -35,8 +35,10 @@ from amana.client.statefile import StateFile
 from amana.client.transport import Patience, Transport
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.client.witness import (
+    Apart,
     Wishes,
     as_sending,
+    check_custodians,
     choose_attachments,
     choose_consent,
     get_directory,
@@ -44,7 +46,10 @@ from amana.client.witness import (
 )
 from amana.protocol.account import LIMIT_BYTES, account_bytes, text_account
 from amana.protocol.codename import Codename, CodenameRefused, thread_keys
+from amana.protocol.encoding import NotCanonical, parse_strict
 from amana.protocol.errors import ProtocolError
+from amana.protocol.identity import SEALED_LIMIT_BYTES as IDENTITY_LIMIT_BYTES
+from amana.protocol.identity import identity_document
 from amana.protocol.policy import (
     FLAGS,
     IDENTITY_LEVELS,
@@ -113,6 +118,16 @@ def _scopes(
     callback=_scopes,
     help="What the testimony may be used for. Only review is allowed unless you say otherwise; review=deny is possible.",
 )
+@click.option(
+    "--identity",
+    type=FILE,
+    help="Who you are (JSON: name, contacts, relatives …), kept apart from the testimony, for custodians to release.",
+)
+@click.option(
+    "--no-originals",
+    is_flag=True,
+    help="Do not keep the untouched originals of cleaned files apart; nobody ever sees them then.",
+)
 @click.option("--consent-text", help="Id of the consent text, when not the one in --language.")
 @click.option("--flag", "flags", type=click.Choice(FLAGS), multiple=True, help="What to mind.")
 @click.option(
@@ -160,6 +175,8 @@ def send(
     attach: tuple[Path, ...],
     keep_metadata: tuple[Path, ...],
     scopes: dict[str, str],
+    identity: Path | None,
+    no_originals: bool,
     consent_text: str | None,
     flags: tuple[str, ...],
     identity_level: str,
@@ -180,6 +197,7 @@ def send(
     """
     content = _account(language, text, account)
     attachments = choose_attachments(list(attach), list(keep_metadata))
+    apart = Apart(None if identity is None else _identity(identity), not no_originals)
     wishes = Wishes(
         desk=desk,
         language=language,
@@ -197,8 +215,10 @@ def send(
     ):
         verified = get_directory(transport, read_limited(root, ROOT_LIMIT_BYTES), patience, desk)
         consent = choose_consent(verified.directory, language, consent_text)
+        check_custodians(verified.directory, apart)
         if not as_json:
             _ask_consent(consent.text)
+            _tell_of_vault(apart, identity_level)
         free = adding.number if adding else 0
         number = kept.take_number(free) if kept else free
         known = kept or adding
@@ -207,7 +227,7 @@ def send(
             thread = thread_keys(codename.master(verified.directory.deployment))
             submission = seal_testimony(
                 content, attachments, wishes, consent, verified, thread, number, state, progress,
-                adds_to=adding.case if adding else None,
+                apart=apart, adds_to=adding.case if adding else None,
             )  # fmt: skip
         except BaseException:
             if kept:
@@ -350,6 +370,25 @@ def _account(language: str, text: Path | None, account: Path | None) -> bytes:
     except (ValueError, RecursionError):
         kind = "a text in UTF-8" if text else "JSON"
         raise Usage(f"{path} is not {kind}.", slug="unreadable-file") from None
+
+
+def _identity(path: Path) -> bytes:
+    """Return who the witness is, checked, with salt and zeros; the file's words are in no message."""
+    try:
+        return identity_document(parse_strict(read_limited(path, IDENTITY_LIMIT_BYTES)))
+    except NotCanonical:
+        raise Usage(f"{path} is not JSON.", slug="unreadable-file") from None
+    except ProtocolError as error:
+        raise Usage(f"{path}: {error.title}", slug=error.slug) from None
+
+
+def _tell_of_vault(apart: Apart, identity_level: str) -> None:
+    if apart.identity is not None and identity_level == IDENTITY_LEVELS[0]:
+        click.echo(
+            "You allow nobody to learn who you are (--identity-level anonymous): what you tell of yourself stays closed"
+            " until you allow more with 'amana witness consent'.",
+            err=True,
+        )
 
 
 def _ask_consent(text: str) -> None:

@@ -155,13 +155,15 @@ class Caseworker(Reviewer):
         salt, hashes = os.urandom(SALT_BYTES), [sha256_hex(one) for one in slots]
         content = {"text": text, "reason": reason, "salt": b64(salt), "slots": hashes}
         note = self._sealed(case, directory, "question", content, "desk")
+        body = {"commitment": commitment(salt, hashes), "reason": b64(note)}
         answer = self._desk.act(
             "ask",
             "/v1/drop",
             directory=directory.version,
             case=case,
-            body={"commitment": commitment(salt, hashes), "reason": b64(note)},
-            unsigned={
+            body=body,
+            sent={
+                **body,
                 "salt": b64(salt),
                 "bits": directory.drop_bits,
                 "shard": shard_of(found.manifest.reply, directory.drop_bits),

@@ -25,8 +25,9 @@ from amana.protocol.control import Head, parse_control, sign_control
 from amana.protocol.directory import RootPins
 from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import Policy
+from amana.protocol.policy import Policy, is_scope
 from amana.protocol.receipt import verify_receipt
+from amana.protocol.vault import VAULTS
 
 PATH: Final = "/v1/control"
 MISSES: Final = 3
@@ -50,6 +51,18 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
+class Release:
+    """A vault that custodians released to a reader, as the server tells it."""
+
+    vault: str
+    purpose: str
+    reader: str
+    released_on: date
+    opened_on: date | None
+    expires_on: date
+
+
+@dataclass(frozen=True)
 class Standing:
     """How a testimony stands; its policies were verified, the rest is the server's word."""
 
@@ -64,6 +77,7 @@ class Standing:
     """Readers who opened it, and on which day."""
     asked: tuple[date, ...]
     """The days on which readers asked about it; what they asked lies in the dead drop for a while."""
+    releases: tuple[Release, ...] = ()
 
     @property
     def is_withdrawn(self) -> bool:
@@ -222,6 +236,21 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         withdrawal=withdrawal,
         opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
         asked=tuple(parse_day(day) for day in answer["asked"]),
+        releases=tuple(map(_release, answer["releases"])),
+    )
+
+
+def _release(told: Any) -> Release:
+    if told["vault"] not in VAULTS or not is_scope(told["purpose"]):
+        raise ValueError
+    opened = told["opened_on"]
+    return Release(
+        vault=told["vault"],
+        purpose=told["purpose"],
+        reader=check_id(told["reader"]),
+        released_on=parse_day(told["released_on"]),
+        opened_on=None if opened is None else parse_day(opened),
+        expires_on=parse_day(told["expires_on"]),
     )
 
 
@@ -244,8 +273,8 @@ def _withdrawal(told: Any) -> Withdrawn | None:
 
 
 def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
-    """Return the honest list: who has seen a testimony, until when questions about it and backups of it exist."""
-    found = []
+    """Return the honest list: who has seen a testimony or learned who spoke, and until when backups hold it."""
+    found: list[dict[str, str]] = []
     for one in standings:
         found += [
             {"case": one.case, "what": "opened", "by": reader, "on": day.isoformat()}
@@ -255,6 +284,18 @@ def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
             # Nobody can find it there without the codename, the server neither.
             gone = max(one.asked) + timedelta(days=DROP_DAYS)
             found.append({"case": one.case, "what": "questions", "until": gone.isoformat()})
+        found += [
+            {
+                "case": one.case,
+                "what": "released",
+                "vault": release.vault,
+                "purpose": release.purpose,
+                "by": release.reader,
+                "on": release.opened_on.isoformat(),
+            }
+            for release in one.releases
+            if release.opened_on is not None
+        ]
         if one.withdrawal is not None:
             until = one.withdrawal.backups_until.isoformat()
             found.append({"case": one.case, "what": "backups", "until": until})

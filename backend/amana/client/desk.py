@@ -114,9 +114,12 @@ class DeskClient:
         directory: int,
         case: str | None = None,
         body: Mapping[str, Any] | None = None,
-        unsigned: Mapping[str, Any] | None = None,
+        sent: Mapping[str, Any] | None = None,
     ) -> Answer:
-        """Sign an action over `body` and bring both to `path`, with what is not to stay; raises Refused."""
+        """Sign an action over `body` and bring both to `path`; raises Refused.
+
+        `sent` travels instead of a body that names only hashes of it, so that the server keeps nothing but those.
+        """
 
         def once() -> Answer:
             # Signed anew at each try: a nonce that may have arrived is not used again.
@@ -130,9 +133,8 @@ class DeskClient:
                 body=dict(body or {}),
                 made_at=self.clock(),
             )
-            return self.ask(
-                "POST", path, document={**(body or {}), **(unsigned or {}), "action": action}
-            )
+            travels = (body or {}) if sent is None else sent
+            return self.ask("POST", path, document={**travels, "action": action})
 
         answer = self.patience.persist(once)
         if not 200 <= answer.status < 300:

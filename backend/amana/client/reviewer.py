@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -56,6 +56,7 @@ from amana.protocol.sealing import (
 ACCOUNT: Final = "account.json"
 UNREADABLE_ACCOUNT: Final = "account.raw"
 MANIFEST: Final = "manifest.json"
+READABLE_KINDS: Final = frozenset({"account", "file"})
 PAGE: Final = 100
 BLOCK_BYTES: Final = 2**20
 MAX_COMPARED: Final = 10_000
@@ -140,6 +141,8 @@ class Opened:
     adds_to: str | None
     same_codename: tuple[str, ...]
     """Cases opened beside this one, in the folder that holds `folder`, that came under the same codename."""
+    in_vault: tuple[str, ...]
+    """What lies in the vault: `identity`, `originals`."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -156,6 +159,19 @@ class VerifiedCase:
     """Sealed sizes of the objects, in bytes."""
     handed_over: bool
     """Whether a colleague, not the witness, sealed it to this reader."""
+
+    def parts(self, kinds: Collection[str]) -> list["Part"]:
+        """Return the objects of these kinds in their order."""
+        both = zip(self.manifest.objects, self.sizes, strict=True)
+        return [Part(item, size) for item, size in both if item.kind in kinds]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An object and its sealed size in bytes."""
+
+    item: SealedObject
+    size: int
 
 
 class Reviewer(Staff):
@@ -202,7 +218,7 @@ class Reviewer(Staff):
         left from which a repetition goes on; Refused, NoGrant and Usage.
         """
         case_argument(case)
-        with _folder(out, case) as workplace:
+        with workplace_in(out, case, (ACCOUNT, UNREADABLE_ACCOUNT, MANIFEST)) as workplace:
             verified = self._directory()
             described = self._desk.get(f"/v1/cases/{case}").document()
             with verifying("the case"):
@@ -217,9 +233,12 @@ class Reviewer(Staff):
                 found = verify_case(self._desk, verified.pins, case, described)
             beside = _threads_beside(out)
             warnings = _doubts(found, verified.directory, beside)
-            _download(self._desk, found, workplace, self._progress)
-            plain = _open_objects(found, workplace, self._progress)
-            names = _names(found.manifest, out)
+            # What lies in the vault does not open with the case key, and is not given out.
+            parts = found.parts(READABLE_KINDS)
+            download(self._desk, parts, f"/v1/cases/{case}/objects", workplace, self._progress)
+            plain = open_objects(parts, found.key, workplace, self._progress)
+            taken = {ACCOUNT, UNREADABLE_ACCOUNT, MANIFEST}
+            names = [ACCOUNT, *names_for(parts[1:], out, taken)]
             if fault := _fault_of_account(plain[0]):
                 names[0] = UNREADABLE_ACCOUNT
                 warnings.append(fault)
@@ -239,6 +258,7 @@ class Reviewer(Staff):
             claimed=claimed,
             adds_to=found.manifest.adds_to,
             same_codename=_same_codename(found.manifest, beside),
+            in_vault=tuple(one.vault for one in found.manifest.vaults),
         )
 
     def claim(self, case: str) -> None:
@@ -378,11 +398,14 @@ def case_argument(case: str) -> None:
 
 
 @contextmanager
-def _folder(out: Path, case: str) -> Iterator[Path]:
-    """Give a private folder inside `out`; it goes when the work ends, but for sealed bytes to go on with."""
-    if any((out / name).exists() for name in (ACCOUNT, UNREADABLE_ACCOUNT, MANIFEST)):
+def workplace_in(out: Path, what: str, results: Collection[str]) -> Iterator[Path]:
+    """Give a private folder inside `out`; it goes when the work ends, but for sealed bytes to go on with.
+
+    `what` is the id of what is opened; files of the names `results` show that it was opened here before.
+    """
+    if any((out / name).exists() for name in results):
         raise Usage("This folder holds an opened case already; name another.", slug="folder-taken")
-    workplace = out / f".opening-{case}"
+    workplace = out / f".opening-{what}"
     is_new = not out.exists()
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -497,6 +520,11 @@ def verify_case(
         [one["size"] for one in arrived] == list(sizes),
         "objects-differ",
         "An object that arrived has another size than the witness lists.",
+    )
+    _demand(
+        event["shares"] == [one.document() for one in manifest.vaults],
+        "shares-differ",
+        "The shares of the vault that arrived are not those that the witness sealed.",
     )
     handed_over = all(one["reader"] != desk.keys.id for one in event["grants"])
     return VerifiedCase(manifest, content, entries, receipt, key, sizes, handed_over)
@@ -615,24 +643,24 @@ def _doubts_of_readers(found: VerifiedCase, directory: Directory) -> list[str]:
     ]
 
 
-def _download(desk: DeskClient, found: VerifiedCase, workplace: Path, progress: Progress) -> None:
-    """Fetch every object as it is sealed; go on where an earlier connection, or run, was cut."""
-    parts = [workplace / f"{item.i}.age" for item in found.manifest.objects]
-    there = sum(path.stat().st_size for path in parts if path.exists())
-    with progress.step("Downloading", sum(found.sizes), done=there) as advance:
-        for item, size, path in zip(found.manifest.objects, found.sizes, parts, strict=True):
+def download(
+    desk: DeskClient, parts: Sequence[Part], address: str, workplace: Path, progress: Progress
+) -> None:
+    """Fetch objects as they are sealed, each below `address`; go on where an earlier connection, or run, was cut."""
+    paths = [workplace / f"{part.item.i}.age" for part in parts]
+    there = sum(path.stat().st_size for path in paths if path.exists())
+    with progress.step("Downloading", sum(part.size for part in parts), done=there) as advance:
+        for part, path in zip(parts, paths, strict=True):
             _demand(
-                _download_one(desk, found.manifest.case, item, size, path, advance)
-                == item.sealed_sha256,
+                _download_one(desk, address, part, path, advance) == part.item.sealed_sha256,
                 "object-differs",
-                f"Object {item.i} is not what the witness sealed.",
+                f"Object {part.item.i} is not what the witness sealed.",
             )
 
 
-def _download_one(
-    desk: DeskClient, case: str, item: SealedObject, size: int, path: Path, advance: Advance
-) -> str:
+def _download_one(desk: DeskClient, address: str, part: Part, path: Path, advance: Advance) -> str:
     """Complete one sealed object in `path`; returns its hash."""
+    item, size = part.item, part.size
     digest = hashlib.sha256()
     with path.open("a+b") as file:
         file.seek(0)
@@ -650,7 +678,7 @@ def _download_one(
             try:
                 answer = desk.ask(
                     "GET",
-                    f"/v1/cases/{case}/objects/{item.i}",
+                    f"{address}/{item.i}",
                     headers=headers if have else None,
                     limit=size - have,
                     write=write,
@@ -665,18 +693,20 @@ def _download_one(
     return digest.hexdigest()
 
 
-def _open_objects(found: VerifiedCase, workplace: Path, progress: Progress) -> list[Path]:
+def open_objects(
+    parts: Sequence[Part], key: Identity, workplace: Path, progress: Progress
+) -> list[Path]:
     """Open every object to a temporary name and check that it is what the manifest says."""
     opened = []
-    with progress.step("Opening", sum(one.len for one in found.manifest.objects)) as advance:
-        for item in found.manifest.objects:
+    with progress.step("Opening", sum(part.item.len for part in parts)) as advance:
+        for item in (part.item for part in parts):
             sealed, plain = workplace / f"{item.i}.age", workplace / f"{item.i}.plain"
             with (
                 verifying(f"object {item.i}"),
                 sealed.open("rb") as source,
                 plain.open("wb") as target,
             ):
-                digests = _open_one(source, target, found.key, _kind(item), advance)
+                digests = _open_one(source, target, key, _kind(item), advance)
             _demand(
                 (digests.sha256, digests.length, digests.sealed_sha256)
                 == (item.sha256, item.len, item.sealed_sha256),
@@ -697,12 +727,12 @@ def _open_one(
     return digests
 
 
-def _names(manifest: Manifest, out: Path) -> list[str]:
+def names_for(parts: Sequence[Part], out: Path, taken: Collection[str]) -> list[str]:
     """Give every object a name that is safe and not taken, also not by a file that was there before."""
-    names = [ACCOUNT]
-    taken = {ACCOUNT, UNREADABLE_ACCOUNT, MANIFEST, *(path.name for path in out.iterdir())}
-    for item in manifest.objects[1:]:
-        name = safe_name(item.name, taken)
-        taken.add(name)
+    names: list[str] = []
+    used = {*taken, *(path.name for path in out.iterdir())}
+    for part in parts:
+        name = safe_name(part.item.name, used)
+        used.add(name)
         names.append(name)
     return names

@@ -26,9 +26,11 @@ from amana.client.statefile import Sending, StateFile
 from amana.client.transport import Patience, Transport
 from amana.protocol.case import case_id, intake_key_id, seal_grant
 from amana.protocol.codename import ThreadKeys
-from amana.protocol.directory import Directory, Reader, readers
+from amana.protocol.directory import Custodians, Directory, Reader, readers
 from amana.protocol.encoding import sha256_hex
 from amana.protocol.errors import ProtocolError
+from amana.protocol.identity import MIME as IDENTITY_MIME
+from amana.protocol.identity import NAME as IDENTITY_FILE
 from amana.protocol.manifest import (
     MAX_OBJECTS,
     NAME_LIMIT,
@@ -42,6 +44,7 @@ from amana.protocol.sealing import (
     Kind,
     Recipient,
     TooLarge,
+    WrongLength,
     seal,
     seal_stream,
 )
@@ -51,6 +54,15 @@ from amana.protocol.submission import (
     Submission,
     labels_bytes,
     objects_bytes,
+)
+from amana.protocol.vault import (
+    IDENTITY,
+    MIN_K,
+    OBJECT_KINDS,
+    ORIGINALS,
+    SealedVault,
+    seal_vault,
+    shares_bytes,
 )
 
 MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108
@@ -63,6 +75,19 @@ class Attachment:
 
     path: Path
     keep_metadata: bool = False
+
+
+@dataclass(frozen=True)
+class Apart:
+    """What is to lie in the vault, apart from the testimony: who the witness is, and originals of cleaned files."""
+
+    identity: bytes | None = None
+    """As `identity_document` makes it."""
+    originals: bool = True
+    """Whether they are kept where there are custodians; otherwise nobody ever sees them."""
+
+
+NOTHING_OF_ONESELF: Final = Apart()
 
 
 @dataclass(frozen=True)
@@ -150,6 +175,7 @@ def seal_testimony(
     state: StateFile,
     progress: Progress,
     *,
+    apart: Apart = NOTHING_OF_ONESELF,
     adds_to: str | None = None,
 ) -> Submission:
     """Seal a testimony to a fresh case key, objects into the folder of `state`, and grant the key to the readers.
@@ -158,6 +184,8 @@ def seal_testimony(
     Usage, among them CannotClean; the caller removes `state` then.
     """
     directory = verified.directory
+    custodians = check_custodians(directory, apart)
+    _check_number(attachments, apart, custodians)
     with _local_faults():
         policy = first_policy(
             thread.control(number),
@@ -178,7 +206,12 @@ def seal_testimony(
         sealed_account = sealing.account(account)
         for count, attachment in enumerate(attachments, start=1):
             sealing.attachment(attachment, f"{count} of {len(attachments)}")
+        if apart.identity is not None:
+            sealing.identity(apart.identity)
+        if custodians is not None and apart.originals:
+            sealing.originals()
         case = case_id(case_key.recipient)
+        vaults = sealing.share_vaults(case, custodians)
         manifest = manifest_bytes(
             thread.thread,
             deployment=directory.deployment,
@@ -187,6 +220,7 @@ def seal_testimony(
             directory=directory.version,
             policy_sha256=parse_policy(policy).sha256,
             objects=sealing.objects,
+            vaults=[one.entry for one in vaults],
             reply=thread.reply.recipient,
             adds_to=adds_to,
         )
@@ -198,8 +232,24 @@ def seal_testimony(
             manifest=seal(manifest, case_key.recipient, Kind.MANIFEST),
             account=sealed_account,
             objects=objects_bytes(sealing.declared),
-            shares=b"[]",
+            shares=shares_bytes(vaults),
         )
+
+
+def check_custodians(directory: Directory, apart: Apart) -> Custodians | None:
+    """Return the custodians who would hold the shares of a vault, or None where there are not two of them at least.
+
+    Raises Usage where the witness wants to tell who they are and nobody can keep it apart.
+    """
+    custodians = directory.custodians
+    if custodians.k >= MIN_K:
+        return custodians
+    if apart.identity is not None:
+        raise Usage(
+            "This service has no custodians, so nobody can keep apart who you are. Send without --identity.",
+            slug="no-custodians",
+        )
+    return None
 
 
 def as_sending(
@@ -220,6 +270,19 @@ def _choose_readers(directory: Directory, policy: bytes) -> list[Reader]:
     return sorted(chosen, key=lambda reader: reader.id)
 
 
+def _check_number(
+    attachments: tuple[Attachment, ...], apart: Apart, custodians: Custodians | None
+) -> None:
+    keeps = custodians is not None and apart.originals
+    originals = sum(not one.keep_metadata for one in attachments) if keeps else 0
+    if 1 + len(attachments) + originals + (apart.identity is not None) > MAX_OBJECTS:
+        raise Usage(
+            f"With the originals of cleaned files, which are kept apart, these are more than {MAX_OBJECTS} objects;"
+            " send fewer, or --no-originals.",
+            slug="too-many-attachments",
+        )
+
+
 class _Sealing:
     """Seals the objects of one testimony in their order; owns the lists that describe them."""
 
@@ -227,6 +290,8 @@ class _Sealing:
         self._state = state
         self._recipient = recipient
         self._progress = progress
+        self._originals: dict[str, tuple[Path, str]] = {}
+        self._vault_keys: dict[str, Identity] = {}
         self.objects: list[SealedObject] = []
         self.declared: list[DeclaredObject] = []
 
@@ -246,7 +311,9 @@ class _Sealing:
         try:
             sealed = seal(account, self._recipient, Kind.ACCOUNT)
         except TooLarge:
-            digests = self._seal(io.BytesIO(account), len(account), lambda _count: None)
+            digests = self._seal(
+                io.BytesIO(account), len(account), self._recipient, lambda _count: None
+            )
             self._add(replace(described, sealed_sha256=digests.sealed_sha256), digests)
             return b""
         self._add(replace(described, sealed_sha256=sha256_hex(sealed)), None)
@@ -269,6 +336,62 @@ class _Sealing:
             with source.open("rb") as original:
                 derived_from = hashlib.file_digest(original, "sha256").hexdigest()
             self._file(source, copy, mime, derived_from, place)
+            # The same file under two names is kept once.
+            self._originals.setdefault(derived_from, (source, mime))
+
+    def identity(self, document: bytes) -> None:
+        """Seal who the witness is to a key of its own, which nobody keeps whole."""
+        recipient = self._vault_key(IDENTITY)
+        digests = self._seal(io.BytesIO(document), len(document), recipient, lambda _count: None)
+        described = self._in_vault(IDENTITY, IDENTITY_FILE, IDENTITY_MIME, digests)
+        self._add(described, digests)
+
+    def originals(self) -> None:
+        """Seal the untouched originals of the files that were cleaned, to another key that nobody keeps whole."""
+        for count, (sha256, (path, mime)) in enumerate(self._originals.items(), start=1):
+            recipient, length = self._vault_key(ORIGINALS), path.stat().st_size
+            place = f"original {count} of {len(self._originals)}"
+            with (
+                self._progress.step(f"Sealing {place}", length) as advance,
+                path.open("rb") as file,
+            ):
+                digests = self._seal(file, length, recipient, advance)
+            if digests.sha256 != sha256:
+                raise WrongLength
+            described = self._in_vault(ORIGINALS, attached_name(path), mime, digests)
+            self._add(described, digests)
+
+    def share_vaults(self, case: str, custodians: Custodians | None) -> list[SealedVault]:
+        """Split the keys of what lies in the vault among the custodians."""
+        if custodians is None:
+            return []
+        return [
+            seal_vault(
+                key,
+                case=case,
+                vault=vault,
+                custodians=custodians.members,
+                k=custodians.k,
+                objects=[one.i for one in self.objects if one.kind == OBJECT_KINDS[vault]],
+            )
+            for vault, key in sorted(self._vault_keys.items())
+        ]
+
+    def _vault_key(self, vault: str) -> Recipient:
+        return self._vault_keys.setdefault(vault, Identity.generate()).recipient
+
+    def _in_vault(self, vault: str, name: str, mime: str, digests: Digests) -> SealedObject:
+        return SealedObject(
+            i=len(self.objects),
+            kind=OBJECT_KINDS[vault],
+            name=name,
+            mime=mime,
+            len=digests.length,
+            sha256=digests.sha256,
+            sealed_sha256=digests.sealed_sha256,
+            derived_from=None,
+            cleaned=False,
+        )
 
     def _file(
         self, original: Path, source: Path, mime: str, derived_from: str | None, place: str
@@ -278,7 +401,7 @@ class _Sealing:
             self._progress.step(f"Sealing {place}", length) as advance,
             source.open("rb") as file,
         ):
-            digests = self._seal(file, length, advance)
+            digests = self._seal(file, length, self._recipient, advance)
         described = SealedObject(
             i=len(self.objects),
             kind="file",
@@ -292,9 +415,11 @@ class _Sealing:
         )
         self._add(described, digests)
 
-    def _seal(self, source: BinaryIO, length: int, advance: Advance) -> Digests:
+    def _seal(
+        self, source: BinaryIO, length: int, recipient: Recipient, advance: Advance
+    ) -> Digests:
         with self._state.writing_sealed(len(self.objects)) as target:
-            return seal_stream(source, target, self._recipient, length, progress=advance)
+            return seal_stream(source, target, recipient, length, progress=advance)
 
     def _add(self, described: SealedObject, digests: Digests | None) -> None:
         self.objects.append(described)

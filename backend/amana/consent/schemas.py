@@ -31,6 +31,17 @@ class OpenedOut(ma.Schema):
     day = ma.fields.Date()
 
 
+class ReleaseOut(ma.Schema):
+    """A vault that was released to a reader: for what, since when, and when they opened it."""
+
+    vault = ma.fields.String(metadata={"example": "identity"})
+    purpose = ma.fields.String(metadata={"example": "icc"})
+    reader = ma.fields.String()
+    released_on = ma.fields.Date()
+    opened_on = ma.fields.Date(allow_none=True)
+    expires_on = ma.fields.Date()
+
+
 class StatusOut(ma.Schema):
     """How a testimony stands; `seq` and `prev_sha256` are the end of its chain of statements."""
 
@@ -45,6 +56,6 @@ class StatusOut(ma.Schema):
     asked = ma.fields.List(
         ma.fields.Date(), metadata={"description": "The days on which readers asked about it."}
     )
-    releases = ma.fields.List(ma.fields.Dict())
+    releases = ma.fields.List(ma.fields.Nested(ReleaseOut))
     exports = ma.fields.List(ma.fields.Dict())
     receipt = ma.fields.Nested(ReceiptOut, allow_none=True)

@@ -33,6 +33,7 @@ from amana.replies.service import asked_on
 from amana.review.models import Note
 from amana.routing.models import Assignment, RoutingTask
 from amana.storage.blobs import Progress
+from amana.vault import service as vault
 
 BACKUP_DAYS = 35
 """How long a backup may be kept (docs/operating.md)."""
@@ -209,6 +210,7 @@ def _withdraw(
         .values(ended_on=today, ended_because="withdrawn")
     )
     session.execute(sa.delete(RoutingTask).where(RoutingTask.case == testimony.case))
+    vault.end_open(session, testimony.case, today, "withdrawn")
     return withdrawal
 
 
@@ -284,7 +286,7 @@ def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any
         "withdrawal": told_withdrawal,
         "opened": _opened(session, testimony.case),
         "asked": asked_on(session, testimony.case),
-        "releases": [],
+        "releases": vault.told(session, testimony.case),
         "exports": [],
     }
 
@@ -339,11 +341,12 @@ def begin_destroying(session: Session, case: str, today: date) -> list[tuple[str
 
 
 def finish_destroying(session: Session, case: str, today: date) -> bool:
-    """Delete grants, sealed parts, policies and notes of a case; its tombstone stays: case, state, days, hashes."""
+    """Delete grants, shares, sealed parts, policies and notes of a case; its tombstone stays: case, state, days, hashes."""
     testimony = session.get(Testimony, case, with_for_update=True)
     withdrawal = session.get(Withdrawal, case)
     if testimony is None or withdrawal is None or withdrawal.destroyed_on is not None:
         return False
+    vault.forget(session, case)
     for table in (Grant, UploadedObject, Note, PolicyVersion):
         session.execute(sa.delete(table).where(table.case == case))
     session.execute(

@@ -146,10 +146,51 @@ class UploadedObject(Base):
     writer: Mapped[str | None] = mapped_column(CASE)
     process: Mapped[str | None] = mapped_column(CASE, index=True)
     wanted: Mapped[bool]
+    vault: Mapped[str | None] = mapped_column(sa.String(16))
+    """The vault in which it lies; only a release of that vault lets it out."""
 
     __table_args__ = (
         sa.CheckConstraint("durable_offset BETWEEN 0 AND size", name="offset"),
         sa.CheckConstraint("(writer IS NULL) = (process IS NULL)", name="writer"),
+    )
+
+
+class Vault(Base):
+    """A vault of a testimony and who holds its shares: the custodians whom the witness chose, or those who came after."""
+
+    __tablename__ = "vaults"
+
+    case: Mapped[str] = mapped_column(
+        CASE, sa.ForeignKey("testimonies.case", ondelete="CASCADE"), primary_key=True
+    )
+    vault: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    key: Mapped[str] = mapped_column(CASE)
+    """The short name of the public key (amana.protocol.vault.vault_key_id)."""
+    k: Mapped[int]
+    custodians: Mapped[str] = mapped_column(sa.String(200))
+    """Their ids, sorted and comma-separated."""
+
+
+class Share(Base):
+    """A custodian's share for one set of them, sealed to that custodian; or a piece of it, where it was shared anew."""
+
+    __tablename__ = "shares"
+
+    case: Mapped[str] = mapped_column(CASE, primary_key=True)
+    vault: Mapped[str] = mapped_column(sa.String(16), primary_key=True)
+    subset: Mapped[str] = mapped_column(sa.String(200), primary_key=True)
+    """The ids of the set, sorted and comma-separated."""
+    custodian: Mapped[str] = mapped_column(CASE, primary_key=True)
+    maker: Mapped[str] = mapped_column(CASE, primary_key=True)
+    """`witness`, or the custodian who made this piece."""
+    intake_key: Mapped[str] = mapped_column(CASE)
+    sealed: Mapped[bytes]
+
+    __table_args__ = (
+        sa.ForeignKeyConstraint(
+            ["case", "vault"], ["vaults.case", "vaults.vault"], ondelete="CASCADE"
+        ),
+        sa.Index("ix_shares_custodian", "custodian", "intake_key"),
     )
 
 

@@ -25,22 +25,28 @@ from amana.intake.models import (
     ObjectState,
     PolicyVersion,
     ServerProcess,
+    Share,
     State,
     Testimony,
     UploadedObject,
+    Vault,
 )
 from amana.intake.workflow import after
 from amana.protocol.case import intake_key_id
 from amana.protocol.consent import Entry
 from amana.protocol.directory import Directory, eligible
+from amana.protocol.encoding import sha256_hex
 from amana.protocol.policy import parse_policy
 from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.protocol.submission import CheckedSubmission, Limits, Submission, check_submission
+from amana.protocol.vault import Holder, SealedVault, VaultEntry, places, shares_bytes
 from amana.storage.blobs import Progress
 from amana.storage.database import table_of
 
 URGENT_RANK = 1000
+WITNESS = "witness"
+"""Who made a share that was not shared anew."""
 
 
 class StateForbids(Conflict):
@@ -56,6 +62,7 @@ class ReceivedObjectAtRisk(Exception):
 _INSERT_TESTIMONY = sa.insert(table_of(Testimony))
 _INSERT_GRANTS = sa.insert(table_of(Grant))
 _INSERT_UPLOADS = sa.insert(table_of(UploadedObject))
+_INSERT_VAULTS, _INSERT_SHARES = sa.insert(table_of(Vault)), sa.insert(table_of(Share))
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,22 @@ def check_against_directory(checked: CheckedSubmission, directory: Directory) ->
         if label.intake_key != intake_key_id(reader.intake_key):
             raise Unprocessable(
                 "A grant is sealed to a key that is not in the directory.", slug="grant-key-unknown"
+            )
+    _check_custodians(checked.vaults, directory)
+
+
+def _check_custodians(vaults: Sequence[SealedVault], directory: Directory) -> None:
+    """Refuse a vault that is shared among others than the custodians whom the officers signed."""
+    if not vaults:
+        return
+    custodians = directory.custodians
+    listed = {one: intake_key_id(key) for one, key in custodians.members.items()}
+    for one in vaults:
+        holders = {holder.custodian: holder.intake_key for holder in one.entry.holders}
+        if holders != listed or one.entry.k != custodians.k:
+            raise Unprocessable(
+                "The shares are for others than the custodians of the directory.",
+                slug="custodians-differ",
             )
 
 
@@ -177,6 +200,7 @@ def receive(
             for label, grant in zip(checked.labels, checked.grants, strict=True)
         ],
     )
+    in_vault = {i: one.entry.vault for one in checked.vaults for i in one.entry.objects}
     if checked.objects:
         connection.execute(
             _INSERT_UPLOADS,
@@ -192,11 +216,54 @@ def receive(
                     "writer": None,
                     "process": None,
                     "wanted": False,
+                    "vault": in_vault.get(item.i),
                 }
                 for item in checked.objects
             ],
         )
+    if checked.vaults:
+        connection.execute(_INSERT_VAULTS, [_vault_row(checked.case, x) for x in checked.vaults])
+        rows = [row for one in checked.vaults for row in _share_rows(checked.case, one)]
+        connection.execute(_INSERT_SHARES, rows)
     return known
+
+
+def _vault_row(case: str, vault: SealedVault) -> dict[str, Any]:
+    entry = vault.entry
+    custodians = joined(entry.custodians)
+    return {
+        "case": case,
+        "vault": entry.vault,
+        "key": entry.key,
+        "k": entry.k,
+        "custodians": custodians,
+    }
+
+
+def _share_rows(case: str, vault: SealedVault) -> list[dict[str, Any]]:
+    keys = {one.custodian: one.intake_key for one in vault.entry.holders}
+    return [
+        {
+            "case": case,
+            "vault": vault.entry.vault,
+            "subset": joined(subset),
+            "custodian": custodian,
+            "maker": WITNESS,
+            "intake_key": keys[custodian],
+            "sealed": share,
+        }
+        for (subset, custodian), share in zip(vault.entry.places, vault.shares, strict=True)
+    ]
+
+
+def joined(ids: Sequence[str]) -> str:
+    """Return ids as a column holds several of them."""
+    return ",".join(ids)
+
+
+def split_ids(text: str) -> tuple[str, ...]:
+    """Return the ids of such a column."""
+    return tuple(text.split(","))
 
 
 def revive(session: Session, testimony: Testimony, today: date, upload_days: int) -> None:
@@ -378,10 +445,33 @@ def stored_submission(session: Session, testimony: Testimony) -> CheckedSubmissi
         manifest=testimony.manifest,
         account=testimony.account,
         objects=testimony.declared,
-        shares=b"[]",
+        shares=_stored_shares(session, testimony.case),
     )
     # What was announced under wider limits than today's is still to be received.
     return check_submission(parts, Limits(object_bytes=2**53, case_bytes=2**53))
+
+
+def _stored_shares(session: Session, case: str) -> bytes:
+    """Return the part `shares` of a testimony that is still arriving, so that nobody shared it anew."""
+    found = []
+    uploads = objects_of(session, case)
+    query = sa.select(Vault).where(Vault.case == case).order_by(Vault.vault)
+    for vault in session.scalars(query):
+        of_vault = sa.select(Share).where(Share.case == case, Share.vault == vault.vault)
+        rows = {(split_ids(x.subset), x.custodian): x for x in session.scalars(of_vault)}
+        custodians = split_ids(vault.custodians)
+        keys = {custodian: row.intake_key for (_, custodian), row in rows.items()}
+        shares = tuple(rows[place].sealed for place in places(custodians, vault.k))
+        entry = VaultEntry(
+            vault=vault.vault,
+            key=vault.key,
+            k=vault.k,
+            holders=tuple(Holder(one, keys[one]) for one in custodians),
+            objects=tuple(one.n for one in uploads if one.vault == vault.vault),
+            sha256=tuple(map(sha256_hex, shares)),
+        )
+        found.append(SealedVault(entry, shares))
+    return shares_bytes(found)
 
 
 def complete(
@@ -477,7 +567,7 @@ def end_abandoned(
 
 def forget(session: Session, case: str) -> None:
     """Delete every row of a case; its objects are deleted first, so that a crash between leaves no orphan."""
-    for table in (UploadedObject, Grant, Testimony):
+    for table in (UploadedObject, Grant, Share, Vault, Testimony):
         session.execute(sa.delete(table).where(table.case == case))
 
 

@@ -16,6 +16,7 @@ from amana.intake.writers import Writers
 from amana.replies.publishing import may_publish, publish_drop
 from amana.routing import service as routing
 from amana.storage.database import may
+from amana.vault import service as vault
 
 
 def maintain(services: Services, *, publish_now: bool = False) -> dict[str, int]:
@@ -58,9 +59,11 @@ def _route(services: Services) -> dict[str, int]:
     with services.database.transaction() as session:
         may_route = routing.may_route(session)
         unclaimed = routing.end_unclaimed(session, services.today()) if may_route else 0
+        ended = vault.end_expired(session, services.today()) if may_route else 0
     return {
         "unclaimed_cases_taken_back": unclaimed,
         "cases_routed": _route_all(services) if may_route else 0,
+        "releases_ended": ended,
     }
 
 

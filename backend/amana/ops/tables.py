@@ -8,7 +8,8 @@ import amana.directory.models
 import amana.intake.models
 import amana.replies.models
 import amana.review.models
-import amana.routing.models  # noqa: F401
+import amana.routing.models
+import amana.vault.models  # noqa: F401
 from amana.storage.database import Base
 
 metadata = Base.metadata

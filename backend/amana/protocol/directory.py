@@ -257,6 +257,14 @@ class ConsentText:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Custodians:
+    """Who holds the shares of vaults: any `k` of them open one. Nobody where there is no vault."""
+
+    k: int
+    members: Mapping[str, Recipient]
+
+
 class Wanting(Protocol):
     """What a policy says about who may read."""
 
@@ -314,6 +322,13 @@ class Directory:
             [str(one.intake_key) for one in readers]
             + [one["intake_key"] for one in self._holders()]
         )
+
+    @property
+    def custodians(self) -> Custodians:
+        """Return the custodians of this version with their intake keys."""
+        listed = self.document["custodians"]
+        members = {one["id"]: Recipient.parse(one["intake_key"]) for one in listed["members"]}
+        return Custodians(listed["k"], members)
 
     def _holders(self) -> list[Mapping[str, Any]]:
         return [*self.document["custodians"]["members"], *self.document["partners"]]

@@ -130,6 +130,7 @@ class Kind(StrEnum):
     GRANT = "grant"
     SHARE = "share"
     REPLY = "reply"
+    REASON = "reason"
     NOTE = "note"
     MANIFEST = "manifest"
     ACCOUNT = "account"
@@ -140,6 +141,7 @@ _BUCKETS: Final[dict[Kind, tuple[int, ...]]] = {
     Kind.GRANT: (256,),
     Kind.SHARE: (256,),
     Kind.REPLY: (4096,),
+    Kind.REASON: (4096,),
     Kind.NOTE: (4096, 32768),
     Kind.MANIFEST: (8192, 32768, 131072),
     Kind.ACCOUNT: (32768, 131072),

@@ -16,6 +16,7 @@ from amana.protocol.encoding import (
 from amana.protocol.errors import NotSealed, ProtocolError
 from amana.protocol.policy import Policy, parse_policy
 from amana.protocol.sealing import Kind, check_sealed, check_size
+from amana.protocol.vault import SealedVault, parse_shares
 
 MAX_GRANTS = 16
 LABELS_LIMIT_BYTES = 4096
@@ -87,6 +88,7 @@ class CheckedSubmission:
     labels: tuple[Label, ...]
     grants: tuple[bytes, ...]
     objects: tuple[DeclaredObject, ...]
+    vaults: tuple[SealedVault, ...] = ()
 
     @property
     def declared_bytes(self) -> int:
@@ -118,7 +120,7 @@ class CheckedSubmission:
                     for item in self.objects
                 ),
             ],
-            "shares": [],
+            "shares": [one.entry.document() for one in self.vaults],
         }
 
 
@@ -147,9 +149,8 @@ def check_submission(parts: Submission, limits: Limits) -> CheckedSubmission:
     if parts.account:
         check_sealed(Kind.ACCOUNT, parts.account, len(parts.account))
     objects = _objects(parts.objects, limits, first=1 if parts.account else 0)
-    if parts.shares != b"[]":
-        raise SubmissionInvalid("shares-invalid", "This installation takes no vault shares.")
-    return CheckedSubmission(parts, case, policy, labels, grants, objects)
+    vaults = _vaults(parts.shares, objects)
+    return CheckedSubmission(parts, case, policy, labels, grants, objects, vaults)
 
 
 def _labels(data: bytes) -> tuple[Label, ...]:
@@ -215,3 +216,12 @@ def _objects(data: bytes, limits: Limits, *, first: int) -> tuple[DeclaredObject
             "case-too-large", f"The objects are larger than {limits.case_bytes} bytes together."
         )
     return objects
+
+
+def _vaults(data: bytes, objects: tuple[DeclaredObject, ...]) -> tuple[SealedVault, ...]:
+    vaults = parse_shares(data)
+    # The account is for readers, whether it comes inline or as object 0.
+    uploaded = {item.i for item in objects if item.i > 0}
+    if any(not uploaded.issuperset(one.entry.objects) for one in vaults):
+        raise SubmissionInvalid("shares-invalid", "A vault names an object that is not announced.")
+    return vaults

@@ -3,7 +3,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Response, request
@@ -192,6 +192,17 @@ def sealed_object(case: str, n: int) -> Response:
     with given.database.reading() as session:
         testimony = service.opened(session, actor(), case, given.clock())
         stored = service.stored_object(session, testimony, n)
+    reader = actor()
+
+    def check() -> None:
+        with given.database.reading() as session:
+            service.served(session, reader, case, given.today())
+
+    return serve_object(stored, check)
+
+
+def serve_object(stored: service.Stored, check: Callable[[], object]) -> Response:
+    """Answer with sealed bytes, or the range that was asked for; `check` raises when they may not be sent on."""
     etag = f'"{stored.sha256}"'
     # A part is worth nothing to whoever holds parts of something else (RFC 9110 §13.1.5).
     same = request.headers.get("If-Range", etag) == etag
@@ -201,7 +212,7 @@ def sealed_object(case: str, n: int) -> Response:
         raise service.RangeRefused(headers={"Content-Range": f"bytes */{stored.size}"}) from None
     start, end = wanted or (0, stored.size)
     body: Iterator[bytes] | bytes = (
-        _while_served(given.blobs.read(stored.key, start, end - start), case)
+        _while_served(services().blobs.read(stored.key, start, end - start), check)
         if stored.inline is None
         else stored.inline[start:end]
     )
@@ -215,24 +226,15 @@ def sealed_object(case: str, n: int) -> Response:
     return response
 
 
-def _while_served(blocks: Iterator[bytes], case: str) -> Iterator[bytes]:
+def _while_served(blocks: Iterator[bytes], check: Callable[[], object]) -> Iterator[bytes]:
     """Go on only while the case is served to the reader; a withdrawal ends what is already running."""
-    given, reader = services(), actor()
-
-    def check() -> None:
-        with given.database.reading() as session:
-            service.served(session, reader, case, given.today())
-
-    def checked() -> Iterator[bytes]:
-        sent, checked_at = 0, time.monotonic()
-        for block in blocks:
-            if sent >= CHECK_AFTER_BYTES or time.monotonic() - checked_at >= CHECK_AFTER_SECONDS:
-                check()
-                sent, checked_at = 0, time.monotonic()
-            sent += len(block)
-            yield block
-
-    return checked()
+    sent, checked_at = 0, time.monotonic()
+    for block in blocks:
+        if sent >= CHECK_AFTER_BYTES or time.monotonic() - checked_at >= CHECK_AFTER_SECONDS:
+            check()
+            sent, checked_at = 0, time.monotonic()
+        sent += len(block)
+        yield block
 
 
 @cases.post("/v1/cases/<case>/notes")

@@ -58,6 +58,11 @@ class RangeRefused(Refusal):
     title = "The range begins behind the end of the object."
 
 
+class InVault(NotAllowed):
+    slug = "in-vault"
+    title = "This lies in the vault; custodians release it on request."
+
+
 class ReasonMissing(Unprocessable):
     slug = "reason-missing"
     title = "This needs its reason, sealed like a note."
@@ -288,7 +293,7 @@ def opened(session: Session, actor: Actor, case: str, now: datetime) -> Testimon
     """Return a case that the actor has, and opened within the last twelve hours."""
     require(actor, Permission.OPEN_CASE)
     testimony = served(session, actor, case, now.date())
-    _check_signed(session, actor, case, now, ("open",))
+    signed_lately(session, actor, case, now, ("open",))
     return testimony
 
 
@@ -313,16 +318,17 @@ def opened_grant(session: Session, actor: Actor, case: str, now: datetime) -> Gr
     testimony = case_of(session, actor, case)
     withdrawn = testimony.state == State.WITHDRAWN
     # Sealing one's own grant anew opens nothing, and a withdrawal may still be taken back.
-    _check_signed(session, actor, case, now, ("re-wrap",) if withdrawn else ("open", "re-wrap"))
+    signed_lately(session, actor, case, now, ("re-wrap",) if withdrawn else ("open", "re-wrap"))
     grant = grant_of(session, actor.id, case)
     if grant is None:
         raise NotFound
     return grant
 
 
-def _check_signed(
+def signed_lately(
     session: Session, actor: Actor, case: str, now: datetime, kinds: Sequence[str]
 ) -> None:
+    """Refuse unless the actor signed one of these about a case within the last twelve hours."""
     query = (
         sa.select(SignedAction.nonce)
         .where(SignedAction.case == case, SignedAction.actor == actor.id)
@@ -400,6 +406,8 @@ def stored_object(session: Session, testimony: Testimony, n: int) -> Stored:
     upload = session.get(UploadedObject, (testimony.case, n)) if n < MAX_OBJECTS else None
     if upload is None:
         raise NotFound
+    if upload.vault is not None:
+        raise InVault
     return Stored(upload.size, upload.sealed_sha256, None, f"{testimony.case}/{n}")
 
 
