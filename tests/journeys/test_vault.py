@@ -265,7 +265,13 @@ def test_a_withdrawal_ends_a_release_and_says_what_it_cannot_recall(house: House
     assert json.loads((out / "identity.json").read_text("utf-8"))["name"] == WHO["name"]
 
 
-def test_a_custodian_declines_and_another_is_replaced_by_the_officers(house: House) -> None:
+def test_a_custodian_declines_and_another_is_replaced_by_the_officers(tmp_path: Path) -> None:
+    with running_service(tmp_path) as service:
+        readers = make_demo(service, tmp_path / "demo")["chemical"]
+        _decline_and_replace(House(service, tmp_path, readers))
+
+
+def _decline_and_replace(house: House) -> None:
     case = house.send()["case"]
     house.reader(0, "claim", case)
     first, second, third = house.custodians
