@@ -138,7 +138,7 @@ class DeskInMemory:
             number,
             state,
             Silent(),
-            apart,
+            apart=apart,
         )
         return submission, state
 
