@@ -13,7 +13,7 @@ from tuf.api.exceptions import RepositoryError
 from amana.api.secrets import SecretsUnusable, load_secrets
 from amana.client.directory import expiry_warnings
 from amana.config import Config
-from amana.directory.service import newest_signed
+from amana.directory.service import NoDirectory, current, newest_signed
 from amana.errors import Refusal
 from amana.protocol.errors import ProtocolError
 from amana.replies.models import Shard
@@ -21,6 +21,7 @@ from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
+from amana.vault.resharing import outdated
 
 
 class Fault(Exception):
@@ -54,6 +55,7 @@ def examine(config: Config) -> list[Check]:
         "trust root": _root,
         "directory": _directory,
         "dead drop": _drop,
+        "vaults": _vaults,
     }
     found = []
     for name, check in checks.items():
@@ -169,3 +171,24 @@ def _drop(config: Config) -> str:
             " once a day; where the desk has a database role of its own, under that."
         )
     return f"published on {published}"
+
+
+def _vaults(config: Config) -> str:
+    if config.database_url.startswith("sqlite") and not config.data.is_dir():
+        raise Fault("There is no database yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            waiting = outdated(session, current(session, {}))
+    except NoDirectory:
+        return "no directory yet"
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+    if waiting:
+        raise Warned(
+            f"{waiting} are shared among others than today's custodians: they run 'amana custodian re-share'"
+            " (docs/playbooks.md)."
+        )
+    return "shared among today's custodians"
