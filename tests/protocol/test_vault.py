@@ -292,6 +292,7 @@ FAULTS: dict[str, Any] = {
     "one field more": first(MADE, name="x"),
     "a key that is none": first(MADE, key="x"),
     "k of one": first(MADE, k=1),
+    "k of one, with as many shares": first(MADE, k=1, sealed=SEALED[:3]),
     "k of more than there are": first(MADE, k=4),
     "k that is no number": first(MADE, k="2"),
     "k that is true": first(MADE, k=True),
