@@ -132,7 +132,9 @@ def release(case: str, access: tuple[str | Path, ...], keys: dict[str, str]) -> 
     name = json.loads((RELEASED / "identity.json").read_text("utf-8"))["name"]
     if name != json.loads((SAMPLES / "identity.ar.json").read_text("utf-8"))["name"]:
         raise StepFailed("what was released is not what was sent")
-    say("The reviewer's program put the key together, and holds the identity that the witness sent.")
+    say(
+        "The reviewer's program put the key together, and holds the identity that the witness sent."
+    )
 
 
 def main() -> int:
