@@ -20,6 +20,7 @@ from amana.intake import routes as intake
 from amana.intake.writers import Writers
 from amana.ops import health
 from amana.people import routes as people
+from amana.retention import routes as retention
 from amana.review import routes as review
 from amana.routing import routes as routing
 from amana.storage.database import Database
@@ -50,6 +51,7 @@ BLUEPRINTS = {
         directory.directory_publication,
         review.cases,
         routing.routing,
+        retention.retention,
         people.people,
         people.enrolling,
     ),

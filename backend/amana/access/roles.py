@@ -14,6 +14,8 @@ class Permission(StrEnum):
     REWRAP_GRANT = "rewrap-grant"
     SEE_RETURNED_CASES = "see-returned-cases"
     SEE_ROUTING_TASKS = "see-routing-tasks"
+    SEE_RETENTION = "see-retention"
+    PROLONG = "prolong"
     DECLARE_CONFLICT = "declare-conflict"
     REPLACE_KEY = "replace-key"
     INVITE = "invite"
@@ -39,6 +41,8 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.REWRAP_GRANT: _READERS,
     Permission.SEE_RETURNED_CASES: frozenset({"lead"}),
     Permission.SEE_ROUTING_TASKS: frozenset({"lead"}),
+    Permission.SEE_RETENTION: frozenset({"lead"}),
+    Permission.PROLONG: frozenset({"lead"}),
     Permission.DECLARE_CONFLICT: _KEY_HOLDERS,
     Permission.REPLACE_KEY: _KEY_HOLDERS,
     Permission.INVITE: _ADMINISTRATORS,

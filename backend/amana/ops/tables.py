@@ -7,7 +7,8 @@ import amana.custody.models
 import amana.directory.models
 import amana.intake.models
 import amana.review.models
-import amana.routing.models  # noqa: F401
+import amana.routing.models
+import amana.scrub.models  # noqa: F401
 from amana.storage.database import Base
 
 metadata = Base.metadata
