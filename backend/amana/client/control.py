@@ -48,6 +48,15 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
+class Expired:
+    """That the time of a testimony was over, as the server tells it."""
+
+    expired_on: date
+    destroyed_on: date | None
+    backups_until: date
+
+
+@dataclass(frozen=True)
 class Standing:
     """How a testimony stands; its policies were verified, the rest is the server's word."""
 
@@ -60,10 +69,14 @@ class Standing:
     withdrawal: Withdrawn | None
     opened: tuple[tuple[str, date], ...]
     """Readers who opened it, and on which day."""
+    ends_on: date | None = None
+    """The day on which it expires, unless it is kept."""
+    expired: Expired | None = None
 
     @property
-    def is_withdrawn(self) -> bool:
-        return self.withdrawal is not None
+    def is_over(self) -> bool:
+        """Whether it was withdrawn, or has expired."""
+        return self.withdrawal is not None or self.expired is not None
 
     @property
     def policy(self) -> Policy:
@@ -200,13 +213,14 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
     state = answer["state"]
     if not _STATE.fullmatch(state):
         raise ValueError
-    withdrawal = _withdrawal(answer["withdrawal"])
+    withdrawal, expired = _withdrawal(answer["withdrawal"]), _expired(answer["expiry"])
+    ends_on = answer["ends_on"]
     entries = tuple(
         Entry(parse_policy(unb64(one["policy"])), parse_day(one["received_on"]))
         for one in answer["policies"]
     )
-    is_destroyed = withdrawal is not None and withdrawal.destroyed_on is not None
-    if entries or not is_destroyed:
+    ended = [one.destroyed_on for one in (withdrawal, expired) if one is not None]
+    if entries or not any(ended):
         check_chain(entries)
         first = entries[0].policy
         if (first.control, first.deployment) != (control, pins.deployment):
@@ -219,6 +233,8 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         head=Head(_counted(answer["seq"]), check_sha256_hex(answer["prev_sha256"])),
         withdrawal=withdrawal,
         opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
+        ends_on=None if ends_on is None else parse_day(ends_on),
+        expired=expired,
     )
 
 
@@ -235,6 +251,17 @@ def _withdrawal(told: Any) -> Withdrawn | None:
     return Withdrawn(
         asked_on=parse_day(told["asked_on"]),
         destroy_on=parse_day(told["destroy_on"]),
+        destroyed_on=None if destroyed is None else parse_day(destroyed),
+        backups_until=parse_day(told["backups_until"]),
+    )
+
+
+def _expired(told: Any) -> Expired | None:
+    if told is None:
+        return None
+    destroyed = told["destroyed_on"]
+    return Expired(
+        expired_on=parse_day(told["expired_on"]),
         destroyed_on=None if destroyed is None else parse_day(destroyed),
         backups_until=parse_day(told["backups_until"]),
     )
@@ -324,7 +351,7 @@ def deliver(
         except Refused as error:
             if error.slug == "control-unknown":
                 unknown += 1
-            elif error.slug not in {"control-known", "case-withdrawn"}:
+            elif error.slug not in {"control-known", "case-withdrawn", "case-expired"}:
                 refused.append(error.slug)
     path.unlink()
     return Delivered(tuple(cases), unknown, tuple(refused))
