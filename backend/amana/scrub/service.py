@@ -2,7 +2,7 @@
 """What is stored of a testimony is what its receipt says: compared, noted, and never repaired. Never commits."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -158,10 +158,7 @@ def check_case(
     event = _receipt_event(testimony, custody_keys, found)
     if event is not None:
         found.compare("manifest", testimony.manifest, event["manifest_sha256"])
-        account = next((one for one in event["objects"] if one["i"] == 0), None)
-        uploaded = session.get(UploadedObject, (case, 0)) is not None
-        if account is not None and not uploaded:
-            found.compare("account", testimony.account, account["sealed_sha256"])
+        _check_objects_listed(session, testimony, event["objects"], found)
     _check_policies(session, testimony, event, found)
     _check_grants_and_notes(session, case, event, found)
     testimony.checked_on = today
@@ -182,9 +179,13 @@ class _Found:
         self.seen.add(part)
         self.bytes_read += len(content)
         if not content:
-            self.faults[part] = Fault.MISSING
+            self.lack(part)
         elif sha256_hex(content) not in accepted:
             self.faults[part] = Fault.DIFFERS
+
+    def lack(self, part: str) -> None:
+        self.seen.add(part)
+        self.faults[part] = Fault.MISSING
 
     def say(self, part: str, is_whole: bool) -> None:
         self.seen.add(part)
@@ -206,6 +207,22 @@ def _receipt_event(
             return receipt.event
     found.say("receipt", False)
     return None
+
+
+def _check_objects_listed(
+    session: Session, testimony: Testimony, listed: Sequence[Mapping[str, Any]], found: _Found
+) -> None:
+    """Compare an account that came inline, and what the rows of the others say; their bytes are another matter."""
+    query = sa.select(UploadedObject).where(UploadedObject.case == testimony.case)
+    rows = {row.n: (row.size, row.sealed_sha256) for row in session.scalars(query)}
+    for one in listed:
+        n, is_there = one["i"], (one["size"], one["sealed_sha256"])
+        if n == 0 and n not in rows:
+            found.compare("account", testimony.account, one["sealed_sha256"])
+        elif n not in rows:
+            found.lack(f"row of object {n}")
+        else:
+            found.say(f"row of object {n}", rows[n] == is_there)
 
 
 def _check_policies(
@@ -263,8 +280,7 @@ def _check_grants_and_notes(
         found.say(f"grant {reader}", event is None or (intake_key, sha256) in known)
     for reader in received:
         if reader not in grants:
-            found.seen.add(f"grant {reader}")
-            found.faults[f"grant {reader}"] = Fault.MISSING
+            found.lack(f"grant {reader}")
     written = {sha256 for _, sha256 in signed.get("sealed", ())}
     for n, sha256 in notes.items():
         found.say(f"note {n}", sha256 in written)
