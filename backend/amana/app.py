@@ -21,6 +21,7 @@ from amana.intake.writers import Writers
 from amana.ops import health
 from amana.people import routes as people
 from amana.replies import routes as replies
+from amana.retention import routes as retention
 from amana.review import routes as review
 from amana.routing import routes as routing
 from amana.storage.database import Database
@@ -55,6 +56,7 @@ BLUEPRINTS = {
         replies.asking,
         routing.routing,
         vault.releases,
+        retention.retention,
         people.people,
         people.enrolling,
     ),

@@ -42,6 +42,8 @@ class Config:
     admission_busy_per_day: int
     limits: Limits
     upload_days: int
+    scrub_days: int
+    scrub_bytes: int
     silence_seconds: float
     workers: int
     threads: int
@@ -84,6 +86,8 @@ def read_config(data: Path | None = None) -> Config:
             case_bytes=env.int("MAX_CASE_BYTES", 16 * GIB, validate=positive),
         ),
         upload_days=env.int("UPLOAD_DAYS", 30, validate=validate.Range(1, 365)),
+        scrub_days=env.int("SCRUB_DAYS", 90, validate=validate.Range(2, 365)),
+        scrub_bytes=env.int("SCRUB_BYTES", 16 * GIB, validate=positive),
         silence_seconds=env.float("SILENCE_SECONDS", 60.0, validate=validate.Range(min=0.1)),
         workers=env.int("WORKERS", 2, validate=validate.Range(1, 64)),
         threads=env.int("THREADS", 300, validate=validate.Range(2, 2000)),

@@ -1,12 +1,13 @@
 -- What each process may do; run as amana_owner after every `amana migrate`, as often as one likes:
 --   psql --username amana_owner --dbname amana --file grants.sql
--- A table that is not named here is closed to both.
+-- A table that is not named here is closed to all of them. `amana maintain` has a role of its own, which is a member of
+-- both others: it does for either what nobody asked for.
 
 \set ON_ERROR_STOP on
 
 BEGIN;
 
-REVOKE ALL ON ALL TABLES IN SCHEMA public FROM amana_intake, amana_desk;
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM amana_intake, amana_desk, amana_maintain;
 
 -- Both look whether the schema is theirs.
 GRANT SELECT ON alembic_version TO amana_intake, amana_desk;
@@ -25,11 +26,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON server_processes TO amana_intake;
 
 -- Intake also hears what witnesses say later: it tells them who opened their testimony, ends work on what was
 -- withdrawn, and destroys it when its delay is over.
-GRANT SELECT, INSERT, UPDATE, DELETE ON policy_versions, control_statements, control_nonces, withdrawals TO amana_intake;
+GRANT SELECT, INSERT, UPDATE, DELETE ON policy_versions, control_statements, control_nonces, destructions TO amana_intake;
 GRANT SELECT ("case", actor, action, accepted_at, body), UPDATE (body) ON actions TO amana_intake;
 GRANT SELECT ("case", ended_on), UPDATE (ended_on, ended_because) ON assignments TO amana_intake;
 GRANT SELECT ("case"), DELETE ON routing_tasks, notes TO amana_intake;
-GRANT SELECT ON policy_versions, withdrawals TO amana_desk;
+GRANT SELECT ON policy_versions, destructions TO amana_desk;
 
 -- A vault's shares arrive with a testimony and are destroyed with it; of releases intake tells witnesses, and ends them.
 GRANT SELECT, INSERT, DELETE ON vaults, shares TO amana_intake;
@@ -37,9 +38,9 @@ GRANT SELECT, UPDATE (ended_on, ended_because) ON releases TO amana_intake;
 GRANT SELECT ("case", request), DELETE ON released_shares, release_answers TO amana_intake;
 GRANT SELECT ("case"), DELETE ON share_pieces TO amana_intake;
 
--- Desk: staff sign in, open and read; of a testimony only its state changes, and whether it was routed.
+-- Desk: staff sign in, open and read; of a testimony only its state changes, whether it was routed, and how long it is kept.
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
-GRANT UPDATE (state, routed) ON testimonies TO amana_desk;
+GRANT UPDATE (state, routed, kept_since, allows, prolonged_until, ends_on) ON testimonies TO amana_desk;
 GRANT SELECT, INSERT ON actions TO amana_desk;
 GRANT SELECT, INSERT, DELETE ON used_assertions, sessions TO amana_desk;
 
@@ -68,5 +69,10 @@ GRANT SELECT, INSERT ON invitations, enrolments, suspensions, reinstatements TO 
 GRANT UPDATE (used_by) ON invitations TO amana_desk;
 GRANT UPDATE (lifted_at) ON suspensions TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON key_replacements TO amana_desk;
+
+-- Maintenance: what nobody used is deleted, what was found damaged is written down; all may look whether anything is.
+GRANT DELETE ON invitations TO amana_maintain;
+GRANT SELECT ON damages TO amana_intake, amana_desk;
+GRANT INSERT, UPDATE (fault, mended_on) ON damages TO amana_maintain;
 
 COMMIT;

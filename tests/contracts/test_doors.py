@@ -13,6 +13,7 @@ from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.services import Services
 from amana.app import Surface, create_app
 from amana.client.keyfile import read_key
+from amana.intake.retention import Periods
 from amana.ops.demo import PASSPHRASE
 from tests.support.organisation import Clock, Organisation, Person
 
@@ -86,6 +87,11 @@ CLOSED = {
             "slots": ["AA=="],
         },
     ),
+    ("GET", "/v1/retention"): Row(Permission.SEE_RETENTION),
+    ("GET", "/v1/cases/<case>/retention"): Row(Permission.LIST_CASES),
+    ("POST", "/v1/cases/<case>/prolongations"): Row(
+        Permission.PROLONG, {"action": {}, "until": "2026-12-01", "reason": "other"}
+    ),
     ("GET", "/v1/routing-tasks"): Row(Permission.SEE_ROUTING_TASKS),
     ("GET", "/v1/rules"): Row(Permission.SEE_RULES),
     ("POST", "/v1/rules"): Row(
@@ -93,7 +99,13 @@ CLOSED = {
         {
             "action": {},
             "replaces": 0,
-            "rules": {"claim_days": 1, "urgent_claim_days": 1, "cap_per_day": 1, "duty": {}},
+            "rules": {
+                "claim_days": 1,
+                "urgent_claim_days": 1,
+                "cap_per_day": 1,
+                "duty": {},
+                "retention": vars(Periods()),
+            },
         },
     ),
     ("GET", "/v1/rules/trials"): Row(Permission.SEE_RULES, query="?desk=chemical"),
@@ -269,7 +281,7 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
     made = organisation.send("chemical")
     path = path_of(rule, case=made.case)
     own = send(staff["chemical+reviewer"], method, path, ANYBODY)
-    if rule in {"/v1/cases/<case>", "/v1/cases/<case>/releases"}:
+    if rule in {"/v1/cases/<case>", "/v1/cases/<case>/releases", "/v1/cases/<case>/retention"}:
         assert own.status_code == 200
     elif rule.endswith("/grants"):
         assert (own.status_code, own.get_json()["type"]) == (403, "opening-needed")

@@ -71,7 +71,7 @@ def test_secrets_are_files_and_never_settings(service: dict[str, Any]) -> None:
 
 def test_every_secret_that_is_mounted_is_made() -> None:
     script = (DEPLOY / "make-secrets").read_text()
-    for name in ("owner", "intake", "desk"):
+    for name in ("owner", "intake", "desk", "maintain"):
         script += f"{name}-password {name}-database-url"
     for secret in COMPOSE["secrets"].values():
         assert Path(secret["file"]).name in script

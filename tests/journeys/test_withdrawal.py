@@ -119,8 +119,8 @@ def test_a_witness_changes_their_mind_with_the_codename_alone(
         maintained = json.loads(
             amana("maintain", "--data", service.data, "--json", env=service.env).stdout
         )
-        assert maintained["statements_kept"] == 3
-        assert maintained["withdrawn_cases_destroyed"] == 0
+        assert maintained["done"]["statements_kept"] == 3
+        assert maintained["done"]["cases_destroyed"] == 0
 
 
 def test_a_withdrawal_is_signed_without_a_network_and_delivered_by_somebody_else(

@@ -10,6 +10,7 @@ import pytest
 from amana.access.actions import Act
 from amana.access.service import actor_of
 from amana.client.keyfile import PersonKeys
+from amana.intake.retention import Periods
 from amana.ops.maintenance import maintain
 from amana.protocol.case import intake_key_id, open_grant, seal_grant
 from amana.protocol.encoding import b64, random_id, unb64
@@ -21,7 +22,13 @@ from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.postgres import fresh_database
 from tests.support.testimonies import Made
 
-RULES = {"claim_days": 3, "urgent_claim_days": 1, "cap_per_day": 10, "duty": {}}
+RULES = {
+    "claim_days": 3,
+    "urgent_claim_days": 1,
+    "cap_per_day": 10,
+    "duty": {},
+    "retention": vars(Periods()),
+}
 
 
 @pytest.fixture
@@ -170,10 +177,10 @@ def test_what_nobody_claims_in_time_goes_on_and_then_to_the_lead(own: Organisati
     vet(own, reader.keys, languages=["ar"])
     urgent = own.send(flags=("urgent",))
     ordinary = own.send()
-    assert maintain(own.services)["cases_routed"] == 2
-    assert maintain(own.services)["cases_routed"] == 0
+    assert maintain(own.services).done["cases_routed"] == 2
+    assert maintain(own.services).done["cases_routed"] == 0
     own.clock.turn(days=1)
-    done = maintain(own.services)
+    done = maintain(own.services).done
     assert (done["unclaimed_cases_taken_back"], done["cases_routed"]) == (1, 1)
     lead.sign_in()
     assert queue(lead)[urgent.case]["assigned"] == "offered"

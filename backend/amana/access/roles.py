@@ -19,6 +19,8 @@ class Permission(StrEnum):
     OPEN_RELEASE = "open-release"
     ANSWER_RELEASE = "answer-release"
     SHARE_ANEW = "share-anew"
+    SEE_RETENTION = "see-retention"
+    PROLONG = "prolong"
     DECLARE_CONFLICT = "declare-conflict"
     REPLACE_KEY = "replace-key"
     INVITE = "invite"
@@ -50,6 +52,8 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.OPEN_RELEASE: _READERS,
     Permission.ANSWER_RELEASE: _CUSTODIANS,
     Permission.SHARE_ANEW: _CUSTODIANS,
+    Permission.SEE_RETENTION: frozenset({"lead"}),
+    Permission.PROLONG: frozenset({"lead"}),
     Permission.DECLARE_CONFLICT: _KEY_HOLDERS,
     Permission.REPLACE_KEY: _KEY_HOLDERS,
     Permission.INVITE: _ADMINISTRATORS,

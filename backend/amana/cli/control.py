@@ -125,7 +125,6 @@ def _chosen(line: Line, cases: Sequence[str]) -> list[Standing]:
 def _told(standing: Standing) -> dict[str, Any]:
     """Return what a status prints: what counts today, and what the newest version asks for."""
     today = datetime.now(UTC).date()
-    withdrawal = standing.withdrawal
     consent: dict[str, Any] = {}
     if standing.entries:
         newest = standing.policy
@@ -146,11 +145,9 @@ def _told(standing: Standing) -> dict[str, Any]:
         "opened": [{"reader": reader, "day": day.isoformat()} for reader, day in standing.opened],
         "asked": [day.isoformat() for day in standing.asked],
         "releases": [_release(one) for one in standing.releases],
-        "withdrawal": None
-        if withdrawal is None
-        else {
-            name: None if day is None else day.isoformat() for name, day in vars(withdrawal).items()
-        },
+        "withdrawal": _days(standing.withdrawal),
+        "ends_on": None if standing.ends_on is None else standing.ends_on.isoformat(),
+        "expired": _days(standing.expired),
     }
 
 
@@ -168,6 +165,12 @@ def _release_line(one: dict[str, Any]) -> str:
         f"  {what[one['vault']]} on {one['released_on']} to {one['reader']} for {one['purpose']}, until"
         f" {one['expires_on']}; {seen}"
     )
+
+
+def _days(told: object) -> dict[str, str | None] | None:
+    if told is None:
+        return None
+    return {name: None if day is None else day.isoformat() for name, day in vars(told).items()}
 
 
 def _lines(told: dict[str, Any]) -> list[str]:
@@ -205,6 +208,13 @@ def _lines(told: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"  withdrawn; destroyed on {day}, until then it can be taken back")
         lines.append(f"  backups hold it until {told['withdrawal']['backups_until']} at the latest")
+    if told["ends_on"]:
+        lines.append(
+            f"  it was kept for as long as was planned, and is destroyed on {told['ends_on']} unless the desk keeps it"
+        )
+    if told["expired"]:
+        lines.append(f"  its time was over on {told['expired']['expired_on']}; it is destroyed")
+        lines.append(f"  backups hold it until {told['expired']['backups_until']} at the latest")
     return lines
 
 
@@ -293,7 +303,7 @@ def consent(
     line = line_to(way)
     done = []
     for one in _chosen(line, cases):
-        if one.is_withdrawn:
+        if one.is_over:
             continue
         policy = next_policy(
             line.thread.control(one.number),
@@ -345,7 +355,7 @@ def withdraw(
         back = [one.case for one in done]
         say({"taken_back": back}, as_json, *(f"{case} is kept." for case in back), *_none(back))
         return
-    chosen = [one for one in found if not one.is_withdrawn]
+    chosen = [one for one in found if not one.is_over]
     _confirm(chosen, yes=yes)
     done = [line.say(one, "withdraw") for one in chosen]
     days = [one.withdrawal.destroy_on.isoformat() for one in done if one.withdrawal]

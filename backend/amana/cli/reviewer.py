@@ -248,15 +248,21 @@ def cases(
         for name, number in counted.items():
             click.echo(f"{name}: {number if number < COUNTED_UP_TO else f'{number} or more'}")
         return
-    found, gone = reader.cases(desk, state), reader.withdrawn()
-    for case, day in gone.items():
-        click.echo(
-            f"Withdrawn by its witness on {day}: {case}. Delete what you have of it; it counts as seen by you.",
-            err=True,
-        )
+    found, told = reader.cases(desk, state), reader.told()
+    delete = "Delete what you have of it; it counts as seen by you."
+    for case, day in told.withdrawn.items():
+        click.echo(f"Withdrawn by its witness on {day}: {case}. {delete}", err=True)
+    for case, day in told.expired.items():
+        click.echo(f"Its time was over on {day}: {case}. {delete}", err=True)
+    for case, day in told.expiring.items():
+        click.echo(f"Destroyed on {day} unless a lead prolongs it: {case}.", err=True)
     if as_json:
-        withdrawn = [{"case": case, "withdrawn_on": day} for case, day in gone.items()]
-        click.echo(json.dumps({"cases": [asdict(one) for one in found], "withdrawn": withdrawn}))
+        days = {"withdrawn": "withdrawn_on", "expired": "expired_on", "expiring": "ends_on"}
+        more = {
+            name: [{"case": case, day: when} for case, when in getattr(told, name).items()]
+            for name, day in days.items()
+        }
+        click.echo(json.dumps({"cases": [asdict(one) for one in found], **more}))
     elif found:
         rows = ({**asdict(one), "size": f"{one.size / 1e6:.1f} MB"} for one in found)
         show(COLUMNS, rows, "case")
@@ -482,6 +488,42 @@ def routing_tasks(reader: Caseworker, as_json: bool) -> None:
         show(columns, found, "case")
     else:
         click.echo("Every case found somebody.")
+
+
+@reviewer.command()
+@click.argument("case", required=False)
+@as_reader
+def retention(reader: Caseworker, case: str | None, as_json: bool) -> None:
+    """Show the review day of CASE; without one, for leads, every case of your desks whose day has come."""
+    found = reader.reviews_due() if case is None else [reader.review_of(case)]
+    if as_json:
+        click.echo(json.dumps({"cases": found}))
+    elif found:
+        columns = {
+            "case": "case",
+            "state": "state",
+            "review_on": "review day",
+            "then": "then",
+            "ends_on": "destroyed on",
+        }
+        show(columns, found, "case")
+    else:
+        click.echo("No review day has come.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A year at most.")
+@click.option(
+    "--reason",
+    type=click.Choice(["proceedings", "request-expected", "witness-asked", "follow-up", "other"]),
+    required=True,
+)
+@as_reader
+def prolong(reader: Caseworker, case: str, until: datetime, reason: str, as_json: bool) -> None:
+    """For leads: keep CASE until a day, on which somebody looks again. That is signed, and recorded."""
+    done = reader.prolong(case, until.date(), reason)
+    say(done, as_json, f"The review day of {case} is {done['review_on']}.")
 
 
 def _written(number: int, as_json: bool) -> None:

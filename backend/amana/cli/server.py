@@ -14,10 +14,11 @@ import click
 from amana.api.secrets import SecretsUnusable, rotate_tokens
 from amana.api.services import Services
 from amana.app import Surface, create_app, make_services
+from amana.cli.tables import show
 from amana.config import Config, ConfigInvalid, read_config
-from amana.errors import NotAllowed
 from amana.logs import configure_logs
 from amana.ops import doctor as doctoring
+from amana.ops.maintenance import Report
 from amana.ops.maintenance import maintain as do_what_is_due
 from amana.ops.server import Server
 from amana.storage.database import Database
@@ -132,12 +133,30 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
 )
 @json_option
 def maintain(data: Path | None, publish_drop: bool, as_json: bool) -> None:
-    """Do what is due: route, publish the drop's daily batch, destroy what was withdrawn, delete abandoned uploads."""
-    try:
-        done = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
-    except NotAllowed as error:
-        raise click.UsageError(error.title) from None
-    _say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
+    """Do what is due, and list what needs a person; for a timer, as often as you like, on any machine.
+
+    The exit status is 0 also when something needs a person, and 1 when a duty could not be done.
+    """
+    configure_logs()
+    report = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    else:
+        _show(report)
+    sys.exit(1 if report.failed else 0)
+
+
+def _show(report: Report) -> None:
+    for name, value in report.done.items():
+        if value:
+            click.echo(f"{name}: {value}")
+    for name in report.failed:
+        click.echo(f"FAILED {name}", err=True)
+    if not report.needs_a_person:
+        click.echo("Nothing needs a person.")
+        return
+    columns = {"kind": "needs a person", "count": "", "what_to_do": "what to do", "about": "about"}
+    show(columns, map(asdict, report.needs_a_person), "about")
 
 
 @click.command()

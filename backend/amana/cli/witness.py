@@ -291,7 +291,7 @@ def add(to: str | None, codename_file: Path | None, longest_pause: float, **give
 def _adding(found: Sequence[Standing], codename: Codename, to: str | None) -> Adding:
     """Return what a further testimony adds to: the one that was named, or the first that is there."""
     if to is None:
-        there = [one for one in found if one.entries and not one.is_withdrawn]
+        there = [one for one in found if one.entries and not one.is_over]
         fitting = [one for one in there if one.state != "arriving"]
     else:
         fitting = [one for one in found if one.case == to and one.entries]

@@ -35,6 +35,13 @@ _RULES: Final[schema.Checks] = {
     "urgent_claim_days": _between(1, 30),
     "cap_per_day": _between(1, 1000),
     "duty": _is_duty,
+    "retention": {
+        "open_days": _between(30, 730),
+        "set_aside_days": _between(30, 3650),
+        "kept_days": _between(365, 18_250),
+        "unused_days": _between(30, 3650),
+        "notice_days": _between(14, 180),
+    },
 }
 """The form of rules, as the server checks it too (docs/protocol.md §12.4)."""
 

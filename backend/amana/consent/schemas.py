@@ -24,6 +24,14 @@ class WithdrawalOut(ma.Schema):
     backups_until = ma.fields.Date(metadata={"description": "No backup holds it after this day."})
 
 
+class ExpiryOut(ma.Schema):
+    """That the time of a testimony was over, and until when backups hold it."""
+
+    expired_on = ma.fields.Date()
+    destroyed_on = ma.fields.Date(allow_none=True)
+    backups_until = ma.fields.Date(metadata={"description": "No backup holds it after this day."})
+
+
 class OpenedOut(ma.Schema):
     """A reader who opened the testimony, and on which day."""
 
@@ -52,6 +60,10 @@ class StatusOut(ma.Schema):
     seq = ma.fields.Integer()
     prev_sha256 = ma.fields.String()
     withdrawal = ma.fields.Nested(WithdrawalOut, allow_none=True)
+    ends_on = ma.fields.Date(
+        allow_none=True, metadata={"description": "It expires then, unless a lead keeps it."}
+    )
+    expiry = ma.fields.Nested(ExpiryOut, allow_none=True)
     opened = ma.fields.List(ma.fields.Nested(OpenedOut))
     asked = ma.fields.List(
         ma.fields.Date(), metadata={"description": "The days on which readers asked about it."}

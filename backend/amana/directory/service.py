@@ -260,6 +260,12 @@ def newest_signed(session: Session, trusted_root: bytes) -> tuple[Root, Targets]
     return root, Metadata[Targets].from_bytes(content).signed
 
 
+def custody_log_keys(session: Session, trusted_root: bytes) -> set[str]:
+    """Return the keys of the custody log that the roots pin, from the configured one on: receipts were signed by any."""
+    _, roots = _roots(session, {}, trusted_root)
+    return {check_root(_parsed(Root, root).signed).custody_log_key for root in roots.values()}
+
+
 def current(session: Session, cache: dict[str, Any]) -> Directory:
     """Return the newest version; `cache` keeps parsed versions, which never change."""
     version = latest_version(session)

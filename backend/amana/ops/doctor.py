@@ -2,12 +2,14 @@
 """Examine an installation from the inside and say in words what is wrong; changes nothing, prints no secret."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from tuf.api.exceptions import RepositoryError
 
 from amana.api.secrets import SecretsUnusable, load_secrets
@@ -17,6 +19,9 @@ from amana.directory.service import newest_signed
 from amana.errors import Refusal
 from amana.protocol.errors import ProtocolError
 from amana.replies.models import Shard
+from amana.scrub.schedule import Schedule
+from amana.scrub.service import damages
+from amana.scrub.service import late as late_checks
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
@@ -51,6 +56,7 @@ def examine(config: Config) -> list[Check]:
         "addresses": _hosts,
         "database": _database,
         "objects": _objects,
+        "stored parts": _stored,
         "trust root": _root,
         "directory": _directory,
         "dead drop": _drop,
@@ -119,6 +125,35 @@ def _objects(config: Config) -> str:
     return config.objects.kind
 
 
+def _stored(config: Config) -> str:
+    schedule = Schedule(config.scrub_days, config.scrub_bytes)
+    since = schedule.late_since(datetime.now(UTC).date())
+    with _reading(config) as session:
+        damaged, late = damages(session).parts, late_checks(session, since)
+    if damaged:
+        raise Fault(
+            f"{damaged} stored parts are missing or not what their receipts say;"
+            " 'amana maintain' names their cases."
+        )
+    if late:
+        raise Warned(f"{late} stored parts were not checked within {schedule.days} days.")
+    return f"what was checked is whole; each part is checked within {schedule.days} days"
+
+
+@contextmanager
+def _reading(config: Config) -> Iterator[Session]:
+    if config.database_url.startswith("sqlite") and not config.data.is_dir():
+        raise Fault("There is no database yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            yield session
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+
+
 def _root(config: Config) -> str:
     if not config.root.is_file():
         raise Fault(
@@ -130,16 +165,11 @@ def _root(config: Config) -> str:
 def _directory(config: Config) -> str:
     if not config.root.is_file() or not config.data.is_dir():
         raise Fault("There is no directory yet.")
-    database = Database(config.database_url)
     try:
-        with database.reading() as session:
+        with _reading(config) as session:
             newest = newest_signed(session, config.root.read_bytes())
-    except (DatabaseUnavailable, SQLAlchemyError, OSError):
-        raise Fault("The database does not answer.") from None
     except (RepositoryError, ProtocolError, Refusal, ValueError, KeyError):
         raise Fault("The published directory does not follow from the trust root.") from None
-    finally:
-        database.dispose()
     if newest is None:
         raise Fault("The officers have not published a directory yet.")
     root, targets = newest

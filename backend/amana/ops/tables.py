@@ -9,6 +9,7 @@ import amana.intake.models
 import amana.replies.models
 import amana.review.models
 import amana.routing.models
+import amana.scrub.models
 import amana.vault.models  # noqa: F401
 from amana.storage.database import Base
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -189,6 +189,11 @@ class Waiting:
 def waiting(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Waiting]:
     """Return who waits for the officers; the suspended, and those who were listed once, do not."""
     require(actor, Permission.SEE_PEOPLE)
+    return waiting_for_officers(session, at, cache)
+
+
+def waiting_for_officers(session: Session, at: Moment, cache: dict[str, Any]) -> list[Waiting]:
+    """Return the same, for the operator's own report."""
     found = []
     newcomers = session.execute(
         sa.select(Person, Enrolment).join(Enrolment).order_by(Enrolment.enrolled_on, Person.id)
@@ -389,6 +394,10 @@ class Known:
 def people(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
     """Return everybody who enrolled or is listed, and how they stand."""
     require(actor, Permission.SEE_PEOPLE)
+    return _everybody(session, at, cache)
+
+
+def _everybody(session: Session, at: Moment, cache: dict[str, Any]) -> list[Known]:
     rows = {row.id: row for row in session.scalars(sa.select(Person))}
     enrolled = {one.person: one for one in session.scalars(sa.select(Enrolment))}
     found = []
@@ -433,12 +442,32 @@ def _standing(
 
 def due_reviews(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
     """Return the listed people whose access ends within two weeks, or has ended, unless it is confirmed."""
+    require(actor, Permission.SEE_PEOPLE)
+    return reviews_due(session, at, cache)
+
+
+def reviews_due(session: Session, at: Moment, cache: dict[str, Any]) -> list[Known]:
+    """Return the same, for the operator's own report."""
     latest = at.today + timedelta(days=REVIEW_NOTICE_DAYS)
     return [
         one
-        for one in people(session, actor, at, cache)
+        for one in _everybody(session, at, cache)
         if one.listed and one.due_on is not None and one.due_on <= latest
     ]
+
+
+def vettings_ending(session: Session, at: Moment) -> list[str]:
+    """Return the listed people whose vetting ends within two weeks, or has ended."""
+    latest = at.today + timedelta(days=REVIEW_NOTICE_DAYS)
+    query = sa.select(Person.id).where(Person.valid_until <= latest).order_by(Person.id)
+    return [one for one in session.scalars(query) if at.directory.person(one) is not None]
+
+
+def delete_invitations(session: Session, today: date) -> int:
+    """Delete invitations that are over and that nobody used; who made them stays in the record. Returns how many."""
+    over = sa.delete(Invitation).where(Invitation.expires_on < today, Invitation.used_by.is_(None))
+    done = cast("sa.CursorResult[Any]", session.execute(over))
+    return done.rowcount
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ ACTIONS = [
     "confirm",
     "replace-key",
     "rule",
+    "prolong",
 ]
 TIME = r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z"
 
