@@ -5,6 +5,7 @@ The way of a testimony, and the reading order: `protocol` is what travels. `clie
 witness's device, for readers whom the officers signed into the `directory`. `intake` takes it without
 being able to read it; its large objects follow as uploads into `storage`; `custody` records the
 arrival and the receipt proves it. `access` lets staff in; `review` gives a reader the sealed case
-under a signed opening; the reader's `client` verifies and opens it. `api` is the shell around the
+under a signed opening; the reader's `client` verifies and opens it. Who spoke stays apart in the
+`vault`, until custodians release it; `consent` ends whatever its witness ends. `api` is the shell around the
 stages, `ops` keeps them alive, `app` puts them together, `cli` is how people reach it all.
 """

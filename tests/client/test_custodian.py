@@ -13,6 +13,7 @@ from amana.client.custodian import Asked, Custodian, Unverified
 from amana.client.errors import NotVerified, Refused, Usage
 from amana.client.keyfile import PersonKeys
 from amana.protocol.action import sign_action
+from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import b64, canonical, parse_canonical, random_id, unb64
 from amana.protocol.policy import LIMIT_BYTES as POLICY_LIMIT
 from amana.protocol.policy import TAG as POLICY_TAG
@@ -83,10 +84,24 @@ def test_a_request_is_shown_as_it_was_signed(house: House, vaulted: Vaulted) -> 
     assert asked.reader == vaulted.reader.keys.id
     assert asked.desks == ("chemical",)
     assert asked.reason == REASON
-    assert (asked.k, asked.shared) == (2, 0)
+    assert (asked.k, asked.shared, asked.granted_by_witness) == (2, 0, True)
     house.custodian().share(request)
     assert house.custodian(1).look_at(request).shared == 1
     assert request not in {one.request for one in house.custodian().pending()}
+
+
+def test_a_reader_who_was_handed_the_case_is_told_from_those_whom_the_witness_chose(
+    house: House,
+) -> None:
+    lead, colleague = house.organisation.desks["chemical"]
+    vaulted = Vaulted.make(house.organisation, readers={lead.id: lead.intake_recipient})
+    house.programs.reader(lead).hand_over(vaulted.case, colleague.id, second=False)
+    reader = house.organisation.as_person(colleague).sign_in()
+    assert reader.claim(vaulted.case).status_code == 204
+    answer = vaulted.ask(reader)
+    assert answer.status_code == 201, answer.get_json()
+    asked = house.custodian().look_at(answer.get_json()["request"])
+    assert (asked.reader, asked.granted_by_witness) == (colleague.id, False)
 
 
 Lie = Callable[[dict[str, Any], Vaulted], None]
@@ -121,6 +136,12 @@ def by_an_administrator(told: dict[str, Any], vaulted: Vaulted) -> None:
 
 def by_the_custodian(told: dict[str, Any], vaulted: Vaulted) -> None:
     keys = vaulted.custodians[0].keys
+    another_action(told, vaulted, key=keys.signing, actor=keys.id)
+
+
+def by_a_reader_of_another_desk(told: dict[str, Any], vaulted: Vaulted) -> None:
+    keys = vaulted.organisation.desks["general"][0]
+    told["body"]["intake_key"] = intake_key_id(keys.intake_recipient)
     another_action(told, vaulted, key=keys.signing, actor=keys.id)
 
 
@@ -244,6 +265,7 @@ LIES: dict[str, tuple[Lie, set[str]]] = {
         (under_a_readers_name, {"bad-signature"}),
         (by_an_administrator, {"reader-unknown"}),
         (by_the_custodian, {"reader-unknown"}),
+        (by_a_reader_of_another_desk, {"reader-unknown"}),
         (for_another_act, {"request-differs"}),
         (of_another_installation, {"request-differs"}),
         (of_another_case, {"reason-invalid"}),

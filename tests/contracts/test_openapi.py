@@ -49,7 +49,7 @@ def test_the_page_shows_it_and_loads_nothing_from_elsewhere(app: Flask) -> None:
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("role", ["reviewers", "administrators"])
+@pytest.mark.parametrize("role", ["reviewers", "administrators", "custodians"])
 def test_no_generated_request_finds_an_unexplained_error(
     app: Flask, services: Services, data: Path, role: str
 ) -> None:

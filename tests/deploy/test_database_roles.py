@@ -107,6 +107,15 @@ def allowed(installation: Installation, role: str, statement: str) -> bool:
         "DELETE FROM assignments",
         "UPDATE routing_rules SET document = '{}'",
         "UPDATE objects SET sealed_sha256 = ''",
+        "UPDATE objects SET vault = NULL",
+        "UPDATE shares SET sealed = ''",
+        "UPDATE released_shares SET sealed = ''",
+        "UPDATE vaults SET key = ''",
+        "DELETE FROM vaults",
+        "DELETE FROM releases",
+        "UPDATE releases SET purpose = ''",
+        "UPDATE releases SET expires_on = now()",
+        "DELETE FROM release_answers",
         "DELETE FROM actions",
         "UPDATE actions SET actor = ''",
         "DELETE FROM directory_versions",
@@ -132,6 +141,13 @@ def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
         "DELETE FROM actions",
         "SELECT explanation FROM assignments",
         "SELECT sealed FROM notes",
+        "SELECT sealed FROM released_shares",
+        "SELECT sealed FROM share_pieces",
+        "SELECT reason FROM release_answers",
+        "UPDATE releases SET released_on = now()",
+        "UPDATE releases SET expires_on = now()",
+        "DELETE FROM releases",
+        "UPDATE shares SET sealed = ''",
         "SELECT * FROM people",
         "SELECT * FROM used_assertions",
         "INSERT INTO directory_versions VALUES (1, now())",
@@ -242,11 +258,29 @@ def process(installation: Installation, surface: str, path: Path) -> Iterator[No
         running.wait(timeout=30)
 
 
+def release_identity(
+    case: str, staff: tuple[str | Path, ...], demo: Path, desk: str, out: Path
+) -> None:
+    """Let two custodians release an identity, and leave a second request open."""
+    custodians = sorted((demo / "custodians").glob("*.key"))
+    ask = ("reviewer", "request-identity", case, "--purpose", "icc", "--days", "3", "--reason", "x")
+    request = json.loads(amana(*ask, *staff).stdout)["request"]
+    way = ("--server", desk, "--root", demo / "root.json")
+    for key in custodians[:2]:
+        amana("custodian", "share", request, "--yes", *way, "--key", key)
+    amana("reviewer", "identity", case, "--out", out, *staff)
+    assert json.loads((out / "identity.json").read_text())["name"] == "[SYNTHETIC]"
+    again = json.loads(amana(*ask, "--originals", *staff).stdout)["request"]
+    amana("custodian", "decline", again, "--reason", "x", *way, "--key", custodians[2])
+    assert json.loads(amana("custodian", "re-share", *way, "--key", custodians[0], "--json").stdout)
+
+
 def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
     installation: Installation, tmp_path: Path
 ) -> None:
     intake, desk = tmp_path / "intake.sock", tmp_path / "desk.sock"
-    demo, out = tmp_path / "demo", tmp_path / "out"
+    demo, out, who = tmp_path / "demo", tmp_path / "out", tmp_path / "who.json"
+    who.write_text('{"name": "[SYNTHETIC]"}')
     with ExitStack() as stack:
         stack.enter_context(process(installation, "intake", intake))
         stack.enter_context(process(installation, "desk", desk))
@@ -257,13 +291,15 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
         sent = amana(
             "witness", "send", "--server", nginx.intake, *root, "--desk", "chemical", "--language", "ar",
             "--text", SAMPLES / "testimony.ar.txt", "--attach", SAMPLES / "video.mp4", "--consent", "contact=allow",
-            "--codename-file", tmp_path / "codename", "--withdrawal-delay", "0", "--json",
+            "--codename-file", tmp_path / "codename", "--withdrawal-delay", "0", "--identity", who,
+            "--identity-level", "prosecutors", "--consent", "icc=allow", "--json",
         )  # fmt: skip
         case = json.loads(sent.stdout)["case"]
         key = ("--key", demo / "reviewers" / f"{reviewer}.key")
         staff = ("--server", nginx.desk, *root, *key, "--json")
         assert case in amana("reviewer", "cases", *staff).stdout
         amana("reviewer", "open", case, "--out", out, *staff)
+        release_identity(case, staff, demo, nginx.desk, tmp_path / "identity")
         # What the witness says later comes in by the public process alone.
         witness = (
             "--server", nginx.intake, *root, "--codename-file", tmp_path / "codename",
@@ -271,6 +307,7 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
         )  # fmt: skip
         [told] = json.loads(amana("witness", "status", *witness).stdout)["testimonies"]
         assert [one["reader"] for one in told["opened"]] == [reviewer]
+        assert [one["purpose"] for one in told["releases"]] == ["icc"]
         question = tmp_path / "question.txt"
         question.write_text("Who else was there?")
         amana("reviewer", "ask", case, "--text", question, "--reason", "because", *staff)
@@ -302,8 +339,10 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
     assert maintained["done"]["statements_kept"] >= 1
     query = "SELECT count(*) FROM destructions WHERE destroyed_on IS NOT NULL"
     assert counted(installation, query) == 1
-    grants = f"SELECT count(*) FROM grants WHERE \"case\" = '{case}'"  # noqa: S608
-    assert counted(installation, grants) == 0
+    for table in ("grants", "shares", "vaults", "released_shares", "release_answers"):
+        query = f"SELECT count(*) FROM {table} WHERE \"case\" = '{case}'"  # noqa: S608
+        assert counted(installation, query) == 0
+    assert counted(installation, "SELECT count(*) FROM releases") == 2
     for role in ("amana_intake", "amana_desk", "amana_maintain"):
         env = {**installation.settings(role), "AMANA_TRUST_ROOT": str(demo / "root.json")}
         assert json.loads(amana("doctor", "--json", env=env).stdout)["healthy"]

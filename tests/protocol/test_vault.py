@@ -209,6 +209,7 @@ def test_a_flipped_bit_anywhere_is_noticed(place: int, bit: int) -> None:
         ).replace(b"v1", b"v2", 1),
         "é".encode(),
     ],
+    ids=lambda _text: "text",
 )
 def test_what_is_sealed_but_no_share_is_refused(text: bytes) -> None:
     data = seal(text, PEOPLE[IDS[0]].recipient, Kind.SHARE)

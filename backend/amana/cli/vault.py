@@ -64,6 +64,11 @@ def _lines(one: Asked) -> list[str]:
         f"  {one.vault} of the case {one.case}, for the purpose {one.purpose}",
         f"  asked by {one.reader} ({', '.join(one.desks)}) on {one.requested_on}, until {one.last_day};"
         f" {one.shared} of {one.k} shared",
+        *(
+            []
+            if one.granted_by_witness
+            else ["  a colleague handed the case to them, not the witness"]
+        ),
         *(f"  | {harmless(line)}" for line in one.reason.splitlines()),
     ]
 

@@ -17,7 +17,7 @@ from amana.client.staff import Staff
 from amana.protocol.action import Action, body_sha256, parse_action
 from amana.protocol.case import intake_key_id
 from amana.protocol.consent import Entry, check_chain
-from amana.protocol.directory import READER_ROLES
+from amana.protocol.directory import READER_ROLES, eligible
 from amana.protocol.encoding import b64, check_id, parse_day, sha256_hex, unb64
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import parse_policy
@@ -66,6 +66,8 @@ class Asked:
     shared: int
     """How many custodians shared already; the server's word."""
     reason: str
+    granted_by_witness: bool
+    """Whether the witness chose this reader, or a colleague handed the case over."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class Custodian(Staff):
             recipient = self._check_signed(action, body, asked, request, directory)
             case = check_id(action.case)
             reason = self._reason(asked, case)
-            entry = self._check_covered(told, case, asked, directory)
+            entry, granted = self._check_covered(told, case, asked, action.actor, directory)
             last_day = action.made_at.date() + timedelta(days=asked.days)
             if last_day < self._desk.clock().date():
                 raise NotVerified("The time of the request is over.", slug="release-over")
@@ -206,6 +208,7 @@ class Custodian(Staff):
                 k=counts[0],
                 shared=counts[1],
                 reason=reason,
+                granted_by_witness=granted,
             ),
             recipient,
             entry,
@@ -258,9 +261,13 @@ class Custodian(Staff):
         told: Mapping[str, Any],
         case: str,
         asked: Request,
+        reader: str,
         directory: VerifiedDirectory,
-    ) -> VaultEntry:
-        """Check that the witness's own signed policies allow it today; returns the vault as the receipt has it."""
+    ) -> tuple[VaultEntry, bool]:
+        """Check that the reader is one of the witness's desk and flags, and that the witness's own policies allow it today.
+
+        Returns the vault as the receipt has it, and whether the testimony was sealed to the reader when it arrived.
+        """
         pins = directory.pins
         receipt = verify_receipt(told["receipt"], pins.custody_log_key)
         event = receipt.event
@@ -281,10 +288,15 @@ class Custodian(Staff):
             raise NotVerified(
                 "Receipt, policies and vault are not of one testimony.", slug="receipt-differs"
             )
+        if reader not in eligible(directory.directory, entries[0].policy):
+            # A reader of another desk, in league with the server, would do for any case.
+            raise NotVerified(
+                "The reader who signed may not read this testimony.", slug="reader-unknown"
+            )
         covered = may_release(entries, asked.purpose, self._desk.clock().date())
         if not covered.allowed:
             raise NotVerified(covered.title, slug=covered.reason)
-        return entry
+        return entry, any(one["reader"] == reader for one in event["grants"])
 
     # Shares
 
