@@ -135,6 +135,9 @@ def test_a_root_pins_the_servers_keys_and_names_its_logs_after_the_deployment() 
         "origin": "amana-here/directory",
         "key": directory_log.public,
     }
+    for deployment in ("amana here", "amana+here", "amana\nhere"):
+        with pytest.raises(Usage):
+            pins(deployment, online_keys(online, directory_log, custody_log))
 
 
 def make_root(ceremony: Ceremony, **changes: Any) -> Metadata[Root]:

@@ -29,6 +29,7 @@ from amana.client.directory import (
 )
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
+from amana.protocol.checkpoint import check_name
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     PEOPLE_TARGET,
@@ -453,6 +454,13 @@ def pins(deployment: str, keys: Mapping[str, Any]) -> dict[str, Any]:
         name: {"origin": f"{deployment}/{keys[name]['origin']}", "key": keys[name]["key"]}
         for name in ("directory_log", "custody_log")
     }
+    try:
+        for log in logs.values():
+            check_name(log["origin"])
+    except ProtocolError:
+        raise Usage(
+            "A deployment's name has no space and no plus.", slug="bad-deployment"
+        ) from None
     return {"v": 1, "deployment": deployment, **logs, "cosigners": [], "quorum": 0}
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import marshmallow as ma
 
 from amana.protocol import schema
+from amana.protocol.checkpoint import CheckpointInvalid, NoteKey, log_key
 from amana.protocol.codename import WORD_BITS, word_list
 from amana.protocol.encoding import canonical, parse_canonical, sha256_hex, tagged_sha256
 from amana.protocol.errors import ProtocolError
@@ -180,21 +181,34 @@ class RootPins:
     """What the root's signed field `x-amana` fixes for good."""
 
     deployment: str
-    directory_log_key: str
-    custody_log_key: str
+    directory_log: NoteKey
+    custody_log: NoteKey
     document: Mapping[str, Any]
+
+    @property
+    def directory_log_key(self) -> str:
+        """The public key of the directory log, Base64."""
+        return self.directory_log.public
+
+    @property
+    def custody_log_key(self) -> str:
+        """The public key of the custody log, Base64, which signs receipts too."""
+        return self.custody_log.public
 
     @classmethod
     def parse(cls, document: object) -> "RootPins":
         fields = schema.checked(_PINS, document, "directory-invalid")
-        for log in ("directory_log", "custody_log"):
-            public_key(fields[log]["key"])
+        logs = [_log(fields[name]) for name in ("directory_log", "custody_log")]
+        _demand(
+            logs[0].name != logs[1].name and logs[0].public != logs[1].public,
+            "The root gives both logs one origin or one key.",
+        )
         if fields["quorum"] > len(fields["cosigners"]):
             raise DirectoryInvalid(title="The root asks for more cosigners than it names.")
         return cls(
             deployment=fields["deployment"],
-            directory_log_key=fields["directory_log"]["key"],
-            custody_log_key=fields["custody_log"]["key"],
+            directory_log=logs[0],
+            custody_log=logs[1],
             document=fields,
         )
 
@@ -436,6 +450,16 @@ def _target_names(fields: Mapping[str, Any], only: str | None) -> frozenset[str]
 
 def _parsed(form: ma.Schema, document: bytes) -> dict[str, Any]:
     return schema.checked(form, parse_canonical(document, limit=LIMIT_BYTES), "directory-invalid")
+
+
+def _log(fields: Mapping[str, Any]) -> NoteKey:
+    public_key(fields["key"])
+    try:
+        return log_key(fields["origin"], fields["key"])
+    except CheckpointInvalid:
+        raise DirectoryInvalid(
+            title="The origin of a log has a space, a plus or no letters."
+        ) from None
 
 
 def _demand(condition: bool, title: str) -> None:
