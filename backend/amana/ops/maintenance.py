@@ -8,6 +8,7 @@ from amana.directory import service as directory
 from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
 from amana.intake.writers import Writers
+from amana.ops.sequencer import sequence
 from amana.routing import service as routing
 
 
@@ -33,6 +34,8 @@ def maintain(services: Services) -> dict[str, int]:
         "statements_repeated": repeated,
         "statements_kept": kept,
         "withdrawn_cases_destroyed": destroy_due(services),
+        # Last, for what all this recorded.
+        **sequence(services),
     }
 
 
