@@ -10,15 +10,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuf.api.exceptions import RepositoryError
 
 from amana.api.secrets import SecretsUnusable, load_secrets
+from amana.api.services import Services
 from amana.client.directory import expiry_warnings
 from amana.config import Config
 from amana.directory.service import newest_signed
 from amana.errors import Refusal
+from amana.ops.logkeeping import GOOD, standings
 from amana.protocol.errors import ProtocolError
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
+
+MANY_WAITING = 10_000
+"""So many leaves wait only where nobody gives them places."""
 
 
 class Fault(Exception):
@@ -51,6 +56,7 @@ def examine(config: Config) -> list[Check]:
         "objects": _objects,
         "trust root": _root,
         "directory": _directory,
+        "logs": _logs,
     }
     found = []
     for name, check in checks.items():
@@ -147,3 +153,35 @@ def _directory(config: Config) -> str:
     if warnings:
         raise Warned(warnings)
     return f"version {targets.version}, valid until {targets.expires:%Y-%m-%d}"
+
+
+def _logs(config: Config) -> str:
+    if not config.root.is_file() or not config.data.is_dir():
+        raise Fault("There are no logs before the officers' first root.")
+    database = Database(config.database_url)
+    try:
+        services = Services(
+            config=config,
+            database=database,
+            blobs=make_blobs(config),
+            secrets=load_secrets(config.secrets),
+            clock=lambda: datetime.now(UTC),
+        )
+        found = standings(services)
+    except SecretsUnusable as error:
+        raise Fault(str(error)) from None
+    except (DatabaseUnavailable, SQLAlchemyError, OSError, StoreUnavailable):
+        raise Fault("The database or the object store does not answer.") from None
+    except Refusal as refused:
+        raise Fault(refused.title) from None
+    finally:
+        database.dispose()
+    for log in found:
+        if log.state not in GOOD:
+            raise Fault(f"{log.name}: {log.state}. {log.detail}")
+    late = [log for log in found if log.waiting > MANY_WAITING]
+    if late:
+        raise Warned(
+            f"{late[0].waiting} leaves wait for the log {late[0].name}; is intake served, or 'amana maintain' run?"
+        )
+    return ", ".join(f"{log.name} {log.size}" for log in found)
