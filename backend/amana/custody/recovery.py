@@ -77,7 +77,7 @@ def recover(
                 store.put_files({name: content})
     restored = max(0, checkpoint.size - log.size) if is_closed else 0
     if restored and write:
-        _restore_leaves(database, source, log, checkpoint.size)
+        _restore_leaves(database, source, log, checkpoint.size, note)
     return Recovered(files, restored)
 
 
@@ -154,8 +154,8 @@ def _differs(store: BlobStore, name: str, content: bytes) -> bool:
         return True
 
 
-def _restore_leaves(database: Database, source: _Source, log: Log, size: int) -> None:
-    """Put leaves that only the files have into the database, all or none."""
+def _restore_leaves(database: Database, source: _Source, log: Log, size: int, note: bytes) -> None:
+    """Put leaves and checkpoint that only the files have into the database, all or none."""
     table = table_of(LoggedLeaf)
     with database.transaction() as session:
         place = 0
@@ -169,3 +169,4 @@ def _restore_leaves(database: Database, source: _Source, log: Log, size: int) ->
             if rows:
                 session.execute(sa.insert(table), rows)
         session.execute(sa.update(Log).where(Log.id == log.id).values(size=size))
+        session.merge(PublishedCheckpoint(log=log.id, size=size, note=note))
