@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from amana.cli.options import FILE, json_option, proxy_option, root_option
+from amana.client.directory import newest_pins, read_root
 from amana.client.errors import NotVerified, Usage
 from amana.client.log import fetch_proof, from_folder, from_server
 from amana.client.transport import Transport
@@ -21,6 +22,7 @@ from amana.client.verify import (
     read_state,
     write_state,
 )
+from amana.protocol.directory import RootPins
 from amana.protocol.receipt import LIMIT_BYTES
 from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT_BYTES
 from amana.protocol.tlogproof import SUFFIX
@@ -107,14 +109,21 @@ def log(
     proxy: str | None,
     as_json: bool,
 ) -> None:
-    """Read the public logs whole: every entry and tile leads to the checkpoint that the log of ROOT signed."""
+    """Read the public logs whole: every entry and tile must lead to the checkpoint that the log signed.
+
+    From a server, the logs are those of the newest root that follows from ROOT; from a folder, those of ROOT.
+    """
     trusted, chosen = read_limited(root, ROOT_LIMIT_BYTES), names or ("custody", "directory")
     seen = read_state(state) if state else {}
     if folder:
-        checks = check_logs(from_folder(folder), trusted, chosen, seen)
+        checks = check_logs(from_folder(folder), lambda: read_root(trusted), chosen, seen)
     elif server:
         with Transport(server, proxy=proxy) as transport:
-            checks = check_logs(from_server(transport), trusted, chosen, seen)
+
+            def follow() -> RootPins:
+                return newest_pins(lambda name: transport.get(f"/v1/directory/{name}"), trusted)
+
+            checks = check_logs(from_server(transport), follow, chosen, seen)
     else:
         raise Usage("Give --server or --dir.")
     if state:

@@ -3,7 +3,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -117,15 +117,15 @@ def _document(content: bytes) -> dict[str, Any]:
 
 
 def check_logs(
-    fetch: Fetch, root: bytes, names: Sequence[str], state: dict[str, Any]
+    fetch: Fetch, find_pins: Callable[[], RootPins], names: Sequence[str], state: dict[str, Any]
 ) -> list[Check]:
-    """Read logs whole and check them against the root, and against what `state` says was seen before; updates it.
+    """Read logs whole and check them against what the root pins, and `state` says was seen before; updates that.
 
     `names` are of "custody" and "directory". What does not verify leaves the state as it was. Raises
     NetworkFailed.
     """
     try:
-        pins = read_root(root)
+        pins = find_pins()
     except NotVerified as error:
         return [Check("root", False, error.title)]
     checks = [Check("root", True, f"signed by its officers, for {pins.deployment}")]
