@@ -340,7 +340,7 @@ def test_a_database_restored_behind_its_log_is_frozen_and_the_officers_open_anot
         proposal,
     )
     for key in sorted((demo / "officers").glob("*.key"))[:2]:
-        amana("officer", "sign", proposal, "--key", key, *root)
+        amana("officer", "sign", proposal, "--key", key)
     amana("officer", "publish", proposal, "--server", service.url)
     checkpoint = f"{service.url}/log/custody-2/checkpoint"
     wait_until(lambda: httpx2.get(checkpoint).text.split("\n")[1:2] == ["1"], "the new log")
