@@ -258,6 +258,15 @@ def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
     return chain
 
 
+def newest_pins(get: Getter, root: bytes) -> RootPins:
+    """Return what the root in force pins, following the officers' signatures from the trusted one.
+
+    Raises NotVerified, NetworkFailed as `get` does.
+    """
+    with refusals():
+        return check_root(_follow_roots(get, root)[-1].signed)
+
+
 def check_next_root(current: Root, following: Metadata[Root]) -> None:
     """Check that a root follows another: the next number, signed by enough officers of both; raises RepositoryError."""
     if following.signed.type != Root.type or following.signed.version != current.version + 1:

@@ -15,6 +15,7 @@ from amana.intake.receiving import expire
 from amana.intake.writers import Writers
 from amana.logs import log_failure
 from amana.ops.attention import Need, look_for_needs
+from amana.ops.sequencer import sequence
 from amana.people import service as people
 from amana.replies.publishing import publish_drop
 from amana.retention.expiring import announce, expire_announced
@@ -107,6 +108,10 @@ def _route(services: Services) -> int:
             return total
 
 
+def _sequence(services: Services) -> int:
+    return sequence(services)["leaves_published"]
+
+
 def _end_releases(services: Services) -> int:
     with services.database.transaction() as session:
         return vault.end_expired(session, services.today())
@@ -149,5 +154,7 @@ DUTIES: Final = (
     # and what takes long.
     Duty("cases_checked", check_rows),
     Duty("objects_checked", check_objects),
+    # Last, for what all this recorded.
+    Duty("leaves_published", _sequence),
 )
 """In their order. What other stages let expire is one more line here."""

@@ -163,6 +163,13 @@ class Database:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def watching(self) -> Iterator[sa.Connection]:
+        """Give a connection to ask the same again and again; each answer is of its own moment, and nothing is locked."""
+        options = {"isolation_level": "AUTOCOMMIT", "amana_watches": True}
+        with self._faults(), self.engine.connect().execution_options(**options) as connection:
+            yield connection
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a statement passes."""
         with self.reading() as session:
@@ -259,5 +266,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("amana_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("amana_watches"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("amana_writes") else "BEGIN")
