@@ -25,6 +25,7 @@ COMMANDS = {
     "reviewer": "amana.cli.reviewer:reviewer",
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",
+    "cosigner": "amana.cli.cosigner:cosigner",
     "verify": "amana.cli.verify:verify",
 }
 
