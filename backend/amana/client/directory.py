@@ -120,14 +120,17 @@ def check_root(root: Root) -> RootPins:
     )
     if officers & {*server, pins.directory_log_key, pins.custody_log_key}:
         raise DirectoryInvalid(title="The root gives a key of the server the part of an officer.")
+    if {*officers, *server} & {one.key.public for one in pins.cosigners}:
+        raise DirectoryInvalid(title="The root gives a cosigner the part of an officer or server.")
     return pins
 
 
 def root_keys(root: Root) -> frozenset[str]:
-    """Return the public keys (Base64) that a root names: of officers, of the server, of its logs."""
+    """Return the public keys (Base64) that a root names: of officers, of the server, of its logs and cosigners."""
     pins = check_root(root)
     signers = {key_of(key) for key in root.keys.values()}
-    return frozenset({*signers, pins.directory_log_key, pins.custody_log_key})
+    cosigners = {one.key.public for one in pins.cosigners}
+    return frozenset({*signers, *cosigners, pins.directory_log_key, pins.custody_log_key})
 
 
 def fetch_directory(
