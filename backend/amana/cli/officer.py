@@ -47,6 +47,7 @@ from amana.protocol.encoding import canonical
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+WITHOUT_COSIGNERS = frozenset({"directory-not-logged", "log-quorum", "log-stale"})
 _path = click.Path(path_type=Path)
 
 
@@ -76,26 +77,32 @@ class Source:
             return read_published(self.folder, self.root)
         return self._ask(self._current) if self.server else None
 
-    def _current(self, get: Getter) -> Published:
+    def _current(self, get: Getter, log: Getter) -> Published:
         try:
-            return fetch_published(get, self.root, self.cache)
+            return fetch_published(get, self.root, self.cache, log=log)
         except NotVerified as refused:
-            if refused.slug != "directory-expired":
+            # Officers must be able to renew what expired, and to put other cosigners in the place of silent ones.
+            if refused.slug not in {"directory-expired", *WITHOUT_COSIGNERS}:
                 raise
             click.echo(f"Warning: {refused.title}", err=True)
-            return fetch_expired(get, self.root, self.cache)
+            if refused.slug == "directory-expired":
+                return fetch_expired(get, self.root, self.cache)
+            return fetch_published(get, self.root, self.cache, demand_log=False)
 
     def version(self, version: int, *, oldest_root: bool) -> Published:
         """Return a version that the server published once."""
         return self._ask(
-            lambda get: fetch_version(get, self.root, version, oldest_root=oldest_root)
+            lambda get, _log: fetch_version(get, self.root, version, oldest_root=oldest_root)
         )
 
-    def _ask(self, work: Callable[[Getter], T]) -> T:
+    def _ask(self, work: Callable[[Getter, Getter], T]) -> T:
         if self.server is None:
             raise Usage("Give --server.")
         with Transport(self.server, proxy=self.proxy) as transport:
-            return work(lambda name: transport.get(f"/v1/directory/{name}", patience=Patience()))
+            return work(
+                lambda name: transport.get(f"/v1/directory/{name}", patience=Patience()),
+                lambda name: transport.get(f"/log/{name}", patience=Patience()),
+            )
 
 
 def with_source(command: Callable[..., None]) -> Callable[..., None]:

@@ -450,7 +450,8 @@ def read_published(folder: Path, root: bytes) -> Published:
     directory = parse_directory(proposal.files)
     if directory.deployment != pins.deployment:
         raise NotVerified("The directory is of another installation.", slug="directory-tampered")
-    return Published(directory, chain[-1], proposal.targets, proposal.files)
+    listed = proposal.targets.to_bytes(_JSON)
+    return Published(directory, chain[-1], proposal.targets, proposal.files, listed)
 
 
 def describe(files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Staff:
         """Fetch and verify the directory; one version after the other, also when two commands run at once."""
         path = self._cache
         if path is None:
-            return fetch_directory(self._get, self._root, None)
+            return fetch_directory(self._get, self._root, None, log=self._get_log)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (path / "lock").open("w")
@@ -65,7 +65,10 @@ class Staff:
             ) from None
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return fetch_directory(self._get, self._root, path)
+            return fetch_directory(self._get, self._root, path, log=self._get_log)
 
     def _get(self, name: str) -> bytes | None:
         return self._desk.transport.get(f"/v1/directory/{name}", patience=self._desk.patience)
+
+    def _get_log(self, name: str) -> bytes | None:
+        return self._desk.transport.get(f"/log/{name}", patience=self._desk.patience)

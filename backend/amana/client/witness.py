@@ -95,6 +95,7 @@ def get_directory(
         root,
         None,
         desk=desk,
+        log=lambda path: transport.get(f"/log/{path}", patience=patience),
     )
 
 

@@ -22,6 +22,10 @@ from amana.protocol.errors import ProtocolError
 HEADS: Final = "heads.json"
 LIMIT_BYTES: Final = 8 * 1024 * 1024
 EVIDENCE_LIMIT: Final = 32
+MISSING: Final = (
+    "The state is missing. If this key ever cosigned anything, it must not do so again:"
+    " make a new one with 'amana cosigner init'."
+)
 
 
 class StateUnusable(Exception):
@@ -66,23 +70,13 @@ class Heads:
         """Take the state of a key for this process; raises StateUnusable."""
         try:
             lock = _take_lock(folder)
-            with (folder / HEADS).open("rb") as file:
-                data = file.read(LIMIT_BYTES + 1)
-        except FileNotFoundError:
-            raise StateUnusable(
-                "The state is missing. If this key ever cosigned anything, it must not do so again:"
-                " make a new one with 'amana cosigner init'."
-            ) from None
         except OSError:
-            raise StateUnusable("The state cannot be read.") from None
+            raise StateUnusable(MISSING) from None
         try:
-            document = parse_canonical(data, limit=LIMIT_BYTES)
-            named, heads = _parsed(document)
-        except (ProtocolError, KeyError, TypeError, AttributeError):
-            raise StateUnusable("The state is damaged.") from None
-        if named != vkey:
-            raise StateUnusable("The state is of another key.")
-        return cls(folder, vkey, heads, lock)
+            return cls(folder, vkey, _read(folder, vkey), lock)
+        except BaseException:
+            os.close(lock)
+            raise
 
     def close(self) -> None:
         """Leave the state to another process."""
@@ -110,6 +104,23 @@ class Heads:
 def _content(vkey: str, heads: Mapping[str, Head]) -> bytes:
     notes = [str(heads[origin].note) for origin in sorted(heads)]
     return canonical({"v": 1, "cosigner": vkey, "heads": notes})
+
+
+def _read(folder: Path, vkey: str) -> dict[str, Head]:
+    try:
+        with (folder / HEADS).open("rb") as file:
+            data = file.read(LIMIT_BYTES + 1)
+    except FileNotFoundError:
+        raise StateUnusable(MISSING) from None
+    except OSError:
+        raise StateUnusable("The state cannot be read.") from None
+    try:
+        named, heads = _parsed(parse_canonical(data, limit=LIMIT_BYTES))
+    except (ProtocolError, KeyError, TypeError, AttributeError):
+        raise StateUnusable("The state is damaged.") from None
+    if named != vkey:
+        raise StateUnusable("The state is of another key.")
+    return heads
 
 
 def _parsed(document: dict[str, Any]) -> tuple[str, dict[str, Head]]:
