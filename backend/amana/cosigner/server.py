@@ -104,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: int) -> None:
         """Refuse a request whose body is not read; the connection cannot go on after it."""
         self.close_connection = True
+        # Where the request line was malformed, this still says HTTP/0.9, which has no status.
+        self.request_version = self.protocol_version
         self._answer(Answer(status, b"", "refused"))
 
     def _answer(self, answer: Answer) -> None:
