@@ -8,6 +8,7 @@ from amana.directory import service as directory
 from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
 from amana.intake.writers import Writers
+from amana.ops.collector import collect
 from amana.ops.sequencer import sequence
 from amana.routing import service as routing
 
@@ -36,6 +37,7 @@ def maintain(services: Services) -> dict[str, int]:
         "withdrawn_cases_destroyed": destroy_due(services),
         # Last, for what all this recorded.
         **sequence(services),
+        **collect(services),
     }
 
 
