@@ -26,6 +26,7 @@ COMMANDS = {
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",
     "cosigner": "amana.cli.cosigner:cosigner",
+    "monitor": "amana.cli.monitor:monitor",
     "verify": "amana.cli.verify:verify",
 }
 

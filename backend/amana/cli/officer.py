@@ -25,6 +25,7 @@ from amana.client.directory import (
 )
 from amana.client.enrolments import accepted, enter, read_pending, remove, set_takes
 from amana.client.errors import NotVerified, Usage
+from amana.client.expectations import Expectations
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
 from amana.client.officer import (
     FRESHNESS_HOURS,
@@ -41,7 +42,7 @@ from amana.client.officer import (
 )
 from amana.client.transport import Patience, Transport
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
-from amana.protocol.directory import MAX_FRESHNESS_HOURS
+from amana.protocol.directory import MAX_FRESHNESS_HOURS, parse_directory
 from amana.protocol.encoding import canonical
 
 T = TypeVar("T")
@@ -564,6 +565,27 @@ def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
         "\n".join(
             [f"Signed: {', '.join(signed)}. The directory has {count} signature(s).", *standing]
         ),
+    )
+
+
+@officer.command()
+@click.argument("proposals", type=_path, nargs=-1, required=True)
+@click.option(
+    "--out", type=_path, required=True, help="File for those who watch; what stands in it stays."
+)
+@json_option
+def expect(proposals: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Announce to monitors what PROPOSALS will publish, before they are published."""
+    loaded = [Proposal.load(one, expired_too=True) for one in proposals]
+    deployment = parse_directory(loaded[0].files).deployment
+    before = Expectations.read(out) if out.exists() else Expectations(deployment)
+    announced = before.announcing(loaded)
+    announced.write(out)
+    versions = sorted(announced.directories)
+    _say(
+        {"expectations": str(out), "directories": versions, "roots": sorted(announced.roots)},
+        as_json,
+        f"Announced: directory {', '.join(map(str, versions))}.",
     )
 
 

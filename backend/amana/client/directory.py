@@ -36,7 +36,7 @@ from amana.protocol.directory import (
     parse_directory,
     target_names,
 )
-from amana.protocol.encoding import b64
+from amana.protocol.encoding import b64, sha256_hex
 from amana.protocol.errors import ProtocolError
 from amana.protocol.logleaf import targets_leaf
 from amana.protocol.signing import public_key
@@ -109,6 +109,11 @@ def read_root(root: bytes) -> RootPins:
         raise NotVerified(
             "The root file is not a root that its officers signed.", slug="root-invalid"
         ) from None
+
+
+def signed_sha256(metadata: Metadata[T]) -> str:
+    """Return the hash of what was signed, whoever signed it by now: what officers expect before they all have."""
+    return sha256_hex(metadata.signed_bytes)
 
 
 def tuf_key(public: str) -> SSlibKey:
@@ -232,7 +237,7 @@ def fetch_version(
     Where several roots fit, nothing tells which was in force: the newest is taken, or the oldest.
     """
     with refusals():
-        chain = _follow_roots(get, root)
+        chain = follow_roots(get, root)
         listed = _demanded(get, f"{version}.targets.json")
         targets = _parsed(Targets, listed)
         signed_under = signing_root(chain if oldest_root else chain[::-1], targets)
@@ -257,7 +262,7 @@ def fetch_expired(get: Getter, root: bytes, cache: Path | None) -> Published:
     server's key calls it the newest, and none older than one seen in the `cache` is taken.
     """
     with refusals():
-        newest = _follow_roots(get, root)[-1].signed
+        newest = follow_roots(get, root)[-1].signed
         timestamp = _signed_under(newest, Timestamp, _demanded(get, "timestamp.json"))
         name = f"{timestamp.snapshot_meta.version}.snapshot.json"
         snapshot = _signed_under(newest, Snapshot, _demanded(get, name))
@@ -312,7 +317,7 @@ def _parsed(kind: type[T], content: bytes) -> Metadata[T]:
     return metadata
 
 
-def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
+def follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
     """Return the roots from the trusted one on; each is signed by the one before and by itself."""
     pins = read_root(root)
     chain = [Metadata[Root].from_bytes(root)]

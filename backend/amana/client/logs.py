@@ -161,7 +161,7 @@ def check_quorum(signed: SignedCheckpoint, pins: RootPins, now: datetime) -> Non
     """Check that enough operators cosigned a checkpoint, and recently; each counts once."""
     if len(signed.cosigned) < pins.quorum:
         raise LogNotVerified(
-            "log-quorum", "Too few cosigners vouch for the newest directory in the public log."
+            "log-quorum", "Too few of the cosigners that the root names vouch for the public log."
         )
     if fresh(signed.cosigned, pins, now) < pins.quorum:
         raise LogNotVerified(
@@ -209,10 +209,10 @@ class SeenCheckpoint:
             return open_checkpoint(data, self._log.key)
         except ProtocolError:
             # A root may pin a new key for the same log; what was seen counts, whoever signed it.
-            return _unsigned(data)
+            return unsigned(data)
 
 
-def _unsigned(data: bytes) -> SignedCheckpoint:
+def unsigned(data: bytes) -> SignedCheckpoint:
     try:
         note = parse_note(data)
         return SignedCheckpoint(parse_checkpoint(note.text), note, {})
