@@ -124,9 +124,9 @@ class Organisation:
             assert client.post(announced["completion"]).status_code == 200
 
     @contextmanager
-    def served(self) -> Iterator[str]:
-        """Serve the application on loopback; gives its address."""
-        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+    def served(self, application: Any = None) -> Iterator[str]:
+        """Serve the application, or one that lies for it, on loopback; gives its address."""
+        server = make_server("127.0.0.1", 0, application or self.app, threaded=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

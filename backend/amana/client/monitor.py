@@ -221,7 +221,7 @@ class Monitor:
         if isinstance(refused, LogNotVerified):
             evidence = keep_evidence(self._state, refused.evidence)
         where = None if evidence is None else str(evidence)
-        self.report.problems.append(Problem(refused.slug, refused.title, log, where))
+        self._add(Problem(refused.slug, refused.title, log, where))
 
     def _follow_directory(self, pins: RootPins) -> None:
         log = PublicLog.directory_of(pins, self._get_log)
@@ -297,7 +297,8 @@ class Monitor:
                 in_order = in_order and leaf.root == root
                 version = max(version, leaf.version)
             if not in_order or name in known:
-                self._problem("leaf-order", "The directory log names versions out of their order.")
+                title = "The directory log names versions out of their order."
+                self._add(Problem("leaf-order", title))
             known.add(name)
             there = self.memory.seen.get(name)
             if there is not None and there["sha256"] == leaf.sha256:
@@ -380,8 +381,7 @@ class Monitor:
         for place in self.memory.unknown:
             self.report.unexpected.append(Unexpected("entry", place))
 
-    def _problem(self, slug: str, title: str) -> None:
-        problem = Problem(slug, title)
+    def _add(self, problem: Problem) -> None:
         if problem not in self.report.problems:
             self.report.problems.append(problem)
 
