@@ -26,7 +26,7 @@ ROUND_SECONDS: Final = 15.0
 """How long a round waits for answers; who comes later is added when they come."""
 
 AGAIN_SECONDS: Final = 60.0
-"""How long a cosigner that failed is left alone."""
+"""How long a cosigner that failed is left alone at most; at first a second, then twice as long each time."""
 
 CUSTODY_SECONDS: Final = 300.0
 """How often the custody log asks at most: it grows with every event, and cosigners need not learn when."""
@@ -63,6 +63,7 @@ class Collector:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _gatherings: dict[str, Gathering] = field(default_factory=dict)
     _busy: set[tuple[str, str]] = field(default_factory=set)
+    _failures: dict[tuple[str, str], int] = field(default_factory=dict)
     _not_before: dict[tuple[str, str], float] = field(default_factory=dict)
     _pins: tuple[int | None, RootPins | None] = (None, None)
     _thread: threading.Thread | None = None
@@ -182,6 +183,7 @@ class Collector:
                 gathering.note = with_signatures(gathering.note, [signature])
                 with self.database.transaction() as session:
                     keep(session, self.services.blobs, gathering.log, gathering.note, pins)
+            self._failures.pop(which, None)
             return
         except CosignerFailed as failed:
             log_event(failed.slug)
@@ -191,7 +193,11 @@ class Collector:
             log_failure(error, None, "cosigning")
         finally:
             self._busy.discard(which)
-        self._not_before[which] = time.monotonic() + self.again_seconds
+        failures = self._failures.get(which, 0)
+        self._failures[which] = failures + 1
+        self._not_before[which] = time.monotonic() + min(
+            self.again_seconds, 2.0 ** min(failures, 16)
+        )
 
 
 def collect(services: Services) -> dict[str, int]:
