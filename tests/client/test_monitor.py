@@ -278,7 +278,7 @@ def test_entries_that_do_not_make_up_the_tree_are_told(watcher: Watcher, shown: 
     shown.publish(2)
     genuine = shown.log.get
 
-    def lying(path: str) -> bytes | None:
+    def lying(path: str, _limit: int = 0) -> bytes | None:
         content = genuine(path)
         return content.replace(b"2", b"3") if content and "entries" in path else content
 
@@ -296,7 +296,7 @@ def test_an_expired_directory_is_told(watcher: Watcher, shown: Shown) -> None:
 def test_a_network_that_fails_is_no_finding(watcher: Watcher, shown: Shown) -> None:
     before = watcher.state.read_bytes()
 
-    def failing(_path: str) -> bytes | None:
+    def failing(_path: str, _limit: int = 0) -> bytes | None:
         raise NetworkFailed("The server cannot be reached.")
 
     shown.custody.get = failing  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ import pytest
 
 from amana.client.directory import fetch_directory
 from amana.client.errors import NotVerified
+from amana.client.log import from_server
 from amana.client.transport import Transport
 from amana.custody.models import CosignedCheckpoint, Log, PublishedCheckpoint
 from amana.ops.collector import Collector
@@ -86,7 +87,7 @@ def fetch(organisation: Organisation, cache: Path | None = None) -> int:
             lambda path: transport.get(f"/v1/directory/{path}"),
             organisation.root,
             cache,
-            log=lambda path: transport.get(f"/log/{path}"),
+            log=from_server(transport),
             pauses=(),
         ).directory.version
 

@@ -70,7 +70,7 @@ class Logbook:
         ]
         self.cosigned = with_signatures(note, signatures)
 
-    def get(self, path: str) -> bytes | None:
+    def get(self, path: str, _limit: int = 0) -> bytes | None:
         """Give what is served below `/log/`."""
         self.asked.append(path)
         content = self._content(path.partition("/")[2])

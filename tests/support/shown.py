@@ -56,7 +56,7 @@ class Shown:
         for log in (self.log, self.custody):
             log.cosign({name: KEYS[name] for name in wanted}, int(at or time.time()))
 
-    def get_log(self, path: str) -> bytes | None:
+    def get_log(self, path: str, _limit: int = 0) -> bytes | None:
         """Give what is served below `/log/`."""
         return (self.log if path.startswith("directory/") else self.custody).get(path)
 

@@ -9,6 +9,7 @@ import click
 
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
 from amana.client.expectations import Expectations
+from amana.client.log import from_server
 from amana.client.monitor import Monitor, Report, Unexpected, locked
 from amana.client.officer import printable
 from amana.client.transport import Patience, Transport
@@ -53,7 +54,7 @@ def monitor(
     with locked(state), Transport(server, proxy=proxy) as transport:
         report = Monitor(
             lambda path: transport.get(f"/v1/directory/{path}", patience=Patience()),
-            lambda path: transport.get(f"/log/{path}", patience=Patience()),
+            from_server(transport, Patience()),
             read_limited(root, ROOT_LIMIT_BYTES),
             state,
             expected=Expectations.read(expect) if expect else None,

@@ -27,6 +27,7 @@ from amana.client.enrolments import accepted, enter, read_pending, remove, set_t
 from amana.client.errors import NotVerified, Usage
 from amana.client.expectations import Expectations
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
+from amana.client.log import Fetch, from_server
 from amana.client.officer import (
     FRESHNESS_HOURS,
     Proposal,
@@ -78,7 +79,7 @@ class Source:
             return read_published(self.folder, self.root)
         return self._ask(self._current) if self.server else None
 
-    def _current(self, get: Getter, log: Getter) -> Published:
+    def _current(self, get: Getter, log: Fetch) -> Published:
         try:
             return fetch_published(get, self.root, self.cache, log=log)
         except NotVerified as refused:
@@ -96,13 +97,13 @@ class Source:
             lambda get, _log: fetch_version(get, self.root, version, oldest_root=oldest_root)
         )
 
-    def _ask(self, work: Callable[[Getter, Getter], T]) -> T:
+    def _ask(self, work: Callable[[Getter, Fetch], T]) -> T:
         if self.server is None:
             raise Usage("Give --server.")
         with Transport(self.server, proxy=self.proxy) as transport:
             return work(
                 lambda name: transport.get(f"/v1/directory/{name}", patience=Patience()),
-                lambda name: transport.get(f"/log/{name}", patience=Patience()),
+                from_server(transport, Patience()),
             )
 
 

@@ -16,8 +16,8 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from amana.client.errors import ClientError, NotVerified, Usage
-from amana.client.logs import Getter as LogGetter
-from amana.client.logs import (
+from amana.client.log import Fetch
+from amana.client.logwatch import (
     LogNotVerified,
     PublicLog,
     SeenCheckpoint,
@@ -161,7 +161,7 @@ def fetch_directory(
     cache: Path | None,
     *,
     desk: str | None = None,
-    log: LogGetter | None = None,
+    log: Fetch | None = None,
     pauses: Sequence[float] = PAUSES_SECONDS,
 ) -> VerifiedDirectory:
     """Return the newest directory that verifies from `root`; with `desk`, of the readers only that desk's.
@@ -180,7 +180,7 @@ def fetch_published(
     cache: Path | None,
     *,
     desk: str | None = None,
-    log: LogGetter | None = None,
+    log: Fetch | None = None,
     demand_log: bool = True,
     pauses: Sequence[float] = PAUSES_SECONDS,
 ) -> Published:
@@ -208,7 +208,7 @@ def fetch_published(
         return found
 
 
-def _check_logged(found: Published, get: LogGetter | None, folder: Path | None) -> None:
+def _check_logged(found: Published, get: Fetch | None, folder: Path | None) -> None:
     """Check that a version is the newest in the directory log, under the root in force, as cosigners saw it."""
     root = found.root.signed
     pins = check_root(root)
@@ -216,7 +216,7 @@ def _check_logged(found: Published, get: LogGetter | None, folder: Path | None) 
         return
     if get is None:
         raise not_logged()
-    log = PublicLog.directory_of(pins, get)
+    log = PublicLog(get, pins.directory_log)
     signed = log.checkpoint("cosigned", pins.cosigners)
     if signed is None:
         raise LogNotVerified("log-quorum", "No cosigner vouches for the public log yet.")

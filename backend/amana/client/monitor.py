@@ -27,7 +27,8 @@ from amana.client.directory import (
 )
 from amana.client.errors import NotVerified, Usage
 from amana.client.expectations import Expectations
-from amana.client.logs import (
+from amana.client.log import Fetch
+from amana.client.logwatch import (
     LogNotVerified,
     PublicLog,
     check_quorum,
@@ -161,12 +162,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 class Monitor:
-    """One look at one service. `get` reads below `/v1/directory/`, `get_log` below `/log/`."""
+    """One look at one service. `get` reads below `/v1/directory/`, `fetch_log` below `/log/`."""
 
     def __init__(
         self,
         get: Getter,
-        get_log: Getter,
+        fetch_log: Fetch,
         root: bytes,
         state: Path,
         *,
@@ -176,7 +177,7 @@ class Monitor:
         pauses: Sequence[float] = PAUSES_SECONDS,
     ) -> None:
         self._get = get
-        self._get_log = get_log
+        self._fetch_log = fetch_log
         self._root = root
         self._state = state
         self._now = now
@@ -198,8 +199,8 @@ class Monitor:
         except NotVerified as refused:
             self._tell(refused)
             return self.report
-        custody = PublicLog.custody_of(pins, self._get_log)
-        with self._telling(custody.address):
+        custody = PublicLog(self._fetch_log, pins.custody_log)
+        with self._telling(custody.name):
             self._follow(custody, pins, is_directory=False)
         self._follow_directory(pins)
         with self._telling(None):
@@ -224,8 +225,8 @@ class Monitor:
         self._add(Problem(refused.slug, refused.title, log, where))
 
     def _follow_directory(self, pins: RootPins) -> None:
-        log = PublicLog.directory_of(pins, self._get_log)
-        with self._telling(log.address):
+        log = PublicLog(self._fetch_log, pins.directory_log)
+        with self._telling(log.name):
             self._follow(log, pins, is_directory=True)
         self._read_leaves()
 
@@ -242,7 +243,7 @@ class Monitor:
         if cosigned is not None:
             log.verify_continues(cosigned, newest)
         said: dict[str, int] = {"size": newest.checkpoint.size}
-        self.report.logs[log.address] = said
+        self.report.logs[log.name] = said
         if is_directory:
             self._grow(log, newest)
         self.memory.checkpoints[log.key.name] = str(newest.note)
@@ -327,7 +328,7 @@ class Monitor:
 
     def _compare_published(self, pins: RootPins) -> None:
         """See that what is given to clients now is the last leaf, also where the root asks for no cosigners."""
-        log = self._get_log if pins.quorum else None
+        log = self._fetch_log if pins.quorum else None
         published = fetch_published(self._get, self._root, None, log=log, pauses=self._pauses)
         self.report.directory = published.directory.version
         for pause in self._pauses:

@@ -209,10 +209,6 @@ class RootPins:
     """How long a cosignature counts."""
     document: Mapping[str, Any]
 
-    def log_address(self, log: NoteKey) -> str:
-        """Return the name of a log below `/log/`: what stands behind the deployment in its origin."""
-        return log.name.removeprefix(f"{self.deployment}/")
-
     @property
     def directory_log_key(self) -> str:
         """The public key of the directory log, Base64."""

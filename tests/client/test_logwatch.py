@@ -162,7 +162,7 @@ Damage = Callable[[bytes], bytes | None]
 )
 @pytest.mark.parametrize("part", ["directory/cosigned", "directory/tile/0/"])
 def test_damaged_parts_of_the_log_are_refused(shown: Shown, part: str, damage: Damage) -> None:
-    def get(path: str) -> bytes | None:
+    def get(path: str, _limit: int) -> bytes | None:
         content = shown.log.get(path)
         return damage(content) if content is not None and path.startswith(part) else content
 
@@ -238,7 +238,7 @@ def test_a_client_waits_a_little_for_what_was_just_published(shown: Shown) -> No
     now, shown.log.cosigned = shown.log.cosigned, before
     asked = []
 
-    def get(path: str) -> bytes | None:
+    def get(path: str, _limit: int) -> bytes | None:
         asked.append(path)
         if asked.count("directory/cosigned") == 3:
             shown.log.cosigned = now

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Look at a public log from outside: its checkpoint and who cosigned it, proofs from its tiles, what was seen before."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from amana.client.errors import NotVerified, Usage
+from amana.client.log import Fetch, fetch_tile, log_name
+from amana.protocol.checkpoint import LIMIT_BYTES as NOTE_LIMIT_BYTES
 from amana.protocol.checkpoint import (
     Checkpoint,
     Cosigner,
@@ -33,9 +35,6 @@ from amana.protocol.tiles import ENTRIES, WIDTH, Tile, TileReader, split_bundle
 CLOCKS: Final = timedelta(days=1)
 """How far the clock of a phone may be behind that of a cosigner: what seems to come from the future is only fresher."""
 
-Getter = Callable[[str], bytes | None]
-"""Fetches a path below `/log/`; None when it is not there."""
-
 
 class LogNotVerified(NotVerified):
     """A log does not show what it must; `evidence` are checkpoints that contradict each other, where there are two."""
@@ -53,23 +52,19 @@ def _tampered() -> LogNotVerified:
 class PublicLog:
     """One log at one server. What it gives is believed only as far as a checkpoint of its key vouches for it."""
 
-    get: Getter
-    address: str
+    fetch: Fetch
     key: NoteKey
 
-    @classmethod
-    def directory_of(cls, pins: RootPins, get: Getter) -> "PublicLog":
-        return cls(get, pins.log_address(pins.directory_log), pins.directory_log)
-
-    @classmethod
-    def custody_of(cls, pins: RootPins, get: Getter) -> "PublicLog":
-        return cls(get, pins.log_address(pins.custody_log), pins.custody_log)
+    @property
+    def name(self) -> str:
+        """Where it is found below `/log/`."""
+        return log_name(self.key)
 
     def checkpoint(
         self, name: str = "checkpoint", cosigners: tuple[Cosigner, ...] = ()
     ) -> SignedCheckpoint | None:
         """Return the newest checkpoint, or with `cosigned` the newest that cosigners signed; None if there is none."""
-        data = self.get(f"{self.address}/{name}")
+        data = self.fetch(f"{self.name}/{name}", NOTE_LIMIT_BYTES)
         if data is None:
             return None
         try:
@@ -127,20 +122,10 @@ class PublicLog:
         return TileReader(self._fetch, size)
 
     def _fetch(self, tile: Tile) -> bytes:
-        content = self.get(f"{self.address}/tile/{tile.path}")
-        if content is None and not tile.is_full:
-            # A partial tile may be deleted once the full one is there (C2SP tlog-tiles).
-            content = self._narrowed(tile)
-        if content is None:
-            raise _tampered()
-        return content
-
-    def _narrowed(self, tile: Tile) -> bytes | None:
-        whole = self.get(f"{self.address}/tile/{tile.full.path}")
-        if whole is None or tile.level != ENTRIES:
-            return None if whole is None else whole[: 32 * tile.width]
-        entries = split_bundle(tile.full, whole)[: tile.width]
-        return whole[: sum(2 + len(one) for one in entries)]
+        try:
+            return fetch_tile(self.fetch, self.key, tile)
+        except NotVerified:
+            raise _tampered() from None
 
 
 def not_logged() -> LogNotVerified:
