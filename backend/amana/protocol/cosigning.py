@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What a log sends to its cosigners and what they answer (C2SP tlog-witness, docs/protocol.md §10.4)."""
+"""What a log sends to its cosigners and what they answer (C2SP tlog-witness, docs/protocol.md §10.7)."""
 
 import re
 from dataclasses import dataclass
