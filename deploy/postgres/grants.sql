@@ -23,7 +23,8 @@ GRANT SELECT, INSERT ON logs, log_leaves, published_checkpoints TO amana_intake;
 GRANT UPDATE (size) ON logs TO amana_intake;
 GRANT UPDATE (size, note) ON published_checkpoints TO amana_intake;
 GRANT SELECT, UPDATE ON sequencer_lease TO amana_intake;
-GRANT SELECT ON logs, log_leaves, published_checkpoints TO amana_desk;
+GRANT SELECT, INSERT, UPDATE ON cosigned_checkpoints TO amana_intake;
+GRANT SELECT ON logs, log_leaves, published_checkpoints, cosigned_checkpoints TO amana_desk;
 
 -- Both serve the directory or sign its time stamp anew; only the desk publishes a version.
 GRANT SELECT, INSERT, UPDATE, DELETE ON directory_files TO amana_intake, amana_desk;

@@ -78,9 +78,12 @@ def _wait_for_directory_log() -> None:
     for name, content in op.get_bind().execute(sa.select(files.c.name, files.c.content)):
         if named := re.fullmatch(r"([0-9]+)\.(root|targets)\.json", name):
             found.append((named[2], int(named[1]), bytes(content)))
+    newest = max((version for role, version, _ in found if role == "root"), default=0)
     for role, version, content in sorted(found):
         sha256 = hashlib.sha256(content).hexdigest()
-        entry = f'{{"kind":"{role}","sha256":"{sha256}","v":1,"version":{version}}}'
+        # Nothing tells under which root an older list was published; for the newest it is this one.
+        under = f'"root":{newest},' if role == "targets" else ""
+        entry = f'{{"kind":"{role}",{under}"sha256":"{sha256}","v":1,"version":{version}}}'
         op.execute(sa.insert(waiting).values(kind="directory", entry=entry.encode()))
 
 

@@ -24,6 +24,7 @@ OPEN_TO_ALL = {
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/log/<name>/checkpoint"),
+    ("GET", "/log/<name>/cosigned"),
     ("GET", "/log/<name>/proof/<leaf>"),  # Whoever knows a leaf was given it.
     ("GET", "/log/<name>/tile/<path:path>"),
     ("GET", "/v1/admission"),

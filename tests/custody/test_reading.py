@@ -92,8 +92,8 @@ def test_every_root_and_list_is_in_the_directory_log_in_clear(organisation: Orga
         for kind in ("root", "targets")
     }
     assert leaves[:2] == [
-        DirectoryLeaf("root", 1, published["root"]),
-        DirectoryLeaf("targets", 1, published["targets"]),
+        DirectoryLeaf("root", 1, published["root"], 1),
+        DirectoryLeaf("targets", 1, published["targets"], 1),
     ]
 
 

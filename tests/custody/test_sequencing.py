@@ -18,7 +18,7 @@ from amana.custody.sequencing import (
     is_waiting,
     number,
 )
-from amana.protocol.logleaf import directory_leaf
+from amana.protocol.logleaf import root_leaf
 from amana.storage.database import Database
 from tests.custody.conftest import Logging
 
@@ -54,7 +54,7 @@ def test_an_event_and_its_leaf_are_there_together(log: Logging) -> None:
 
 
 def test_the_two_kinds_do_not_mix(log: Logging) -> None:
-    entry = directory_leaf("root", 1, b"root")
+    entry = root_leaf(1, b"root")
     with log.database.transaction() as session:
         custody.enter(session, entry)
     log.record(2)

@@ -26,6 +26,8 @@ COMMANDS = {
     "custodian": "amana.cli.vault:custodian",
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",
+    "cosigner": "amana.cli.cosigner:cosigner",
+    "monitor": "amana.cli.monitor:monitor",
     "verify": "amana.cli.verify:verify",
 }
 

@@ -20,6 +20,7 @@ from amana.config import Config, ConfigInvalid, read_config
 from amana.custody.publishing import LogForked
 from amana.logs import configure_logs
 from amana.ops import doctor as doctoring
+from amana.ops.collector import Collector
 from amana.ops.logkeeping import GOOD, standings
 from amana.ops.maintenance import Report
 from amana.ops.maintenance import maintain as do_what_is_due
@@ -105,11 +106,18 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
             # The public process signs receipts with the log's key already; the desk needs it for nothing.
             app.extensions["amana.sequencer"] = Sequencer(services)
             app.extensions["amana.sequencer"].start()
+            app.extensions["amana.collector"] = Collector(
+                services,
+                Database(config.database_url, pool_size=2),
+                leads=lambda: bool(app.extensions["amana.sequencer"].leads),
+            )
+            app.extensions["amana.collector"].start()
         return app
 
     def leaving(app: Flask) -> None:
-        if sequencer := app.extensions.get("amana.sequencer"):
-            sequencer.stop()
+        for name in ("amana.collector", "amana.sequencer"):
+            if name in app.extensions:
+                app.extensions[name].stop()
 
     Server(
         make, bind, workers=config.workers, threads=config.threads, ready=ready, leaving=leaving
@@ -225,15 +233,25 @@ def _sign(check: doctoring.Check) -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for root and keys."
 )
+@click.option(
+    "--cosigner",
+    "cosigners",
+    multiple=True,
+    metavar="VKEY",
+    help="Key of a cosigner that the root pins; repeat.",
+)
+@click.option("--quorum", type=click.IntRange(0), help="How many of them are needed; default: all.")
 @json_option
-def demo(data: Path | None, out: Path, as_json: bool) -> None:
+def demo(
+    data: Path | None, out: Path, cosigners: tuple[str, ...], quorum: int | None, as_json: bool
+) -> None:
     """Make a demonstration organisation in the configured store. Its passphrase is public: never use it in earnest."""
     from amana.ops.demo import make_demo
 
     config = _config(data)
     _prepared(config)
     services = _services(config, create_secrets=True)
-    desks = make_demo(services, out)
+    desks = make_demo(services, out, cosigners, quorum)
     say(
         {"desks": desks},
         as_json,

@@ -77,6 +77,18 @@ class PublishedCheckpoint(Base):
     note: Mapped[bytes]
 
 
+class CosignedCheckpoint(Base):
+    """The checkpoint of a log that cosigners vouch for and that is given out as such; a newer one may not have them yet."""
+
+    __tablename__ = "cosigned_checkpoints"
+
+    log: Mapped[int] = mapped_column(
+        sa.SmallInteger, sa.ForeignKey("logs.id"), primary_key=True, autoincrement=False
+    )
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    note: Mapped[bytes]
+
+
 class SequencerLease(Base):
     """Which process gives leaves their places: one row. Whoever takes it over begins a new term.
 

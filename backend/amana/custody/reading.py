@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint
+from amana.custody.models import CosignedCheckpoint, Log, LoggedLeaf, PublishedCheckpoint
 from amana.custody.publishing import LogDamaged, TileFetcher
 from amana.custody.service import CUSTODY
 from amana.errors import NotFound
@@ -76,6 +76,18 @@ def published(session: Session, name: str) -> PublishedCheckpoint:
     row = session.scalar(
         sa.select(PublishedCheckpoint)
         .join(Log, Log.id == PublishedCheckpoint.log)
+        .where(Log.name == name)
+    )
+    if row is None:
+        raise NotFound
+    return row
+
+
+def cosigned(session: Session, name: str) -> CosignedCheckpoint:
+    """Return the newest checkpoint of a log that cosigners vouch for."""
+    row = session.scalar(
+        sa.select(CosignedCheckpoint)
+        .join(Log, Log.id == CosignedCheckpoint.log)
         .where(Log.name == name)
     )
     if row is None:

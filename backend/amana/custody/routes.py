@@ -29,6 +29,16 @@ def get_checkpoint(name: str) -> Response:
     return _file(note, "text/plain; charset=utf-8", FOR_SECONDS)
 
 
+@logs.get("/log/<name>/cosigned")
+@logs.response(200, description="The newest checkpoint that cosigners vouch for, a signed note.")
+@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+def get_cosigned(name: str) -> Response:
+    """Give the newest checkpoint of a log with the signatures of its cosigners."""
+    with services().database.reading() as session:
+        note = reading.cosigned(session, name).note
+    return _file(note, "text/plain; charset=utf-8", FOR_SECONDS)
+
+
 @logs.get("/log/<name>/tile/<path:path>")
 @logs.response(200, description="Hashes, or entries each after its length.")
 @logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)

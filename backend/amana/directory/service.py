@@ -25,7 +25,7 @@ from amana.protocol.directory import (
     parse_directory,
 )
 from amana.protocol.errors import ProtocolError
-from amana.protocol.logleaf import directory_leaf
+from amana.protocol.logleaf import root_leaf, targets_leaf
 from amana.protocol.signing import SigningKey
 
 T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
@@ -115,8 +115,8 @@ def publish(
         if _content(session, root_name) is None:
             _put(session, root_name, root_content)
             number = int(root_name.partition(".")[0])
-            custody.enter(session, directory_leaf("root", number, root_content))
-    custody.enter(session, directory_leaf("targets", directory.version, content))
+            custody.enter(session, root_leaf(number, root_content))
+    custody.enter(session, targets_leaf(directory.version, content, root.version))
     number = _sign_snapshot(session, directory.version, previous, online, now)
     _sign_timestamp(session, number, previous, online, now)
     return directory.version

@@ -15,6 +15,7 @@ from amana.intake.receiving import expire
 from amana.intake.writers import Writers
 from amana.logs import log_failure
 from amana.ops.attention import Need, look_for_needs
+from amana.ops.collector import collect
 from amana.ops.sequencer import sequence
 from amana.people import service as people
 from amana.replies.publishing import publish_drop
@@ -112,6 +113,10 @@ def _sequence(services: Services) -> int:
     return sequence(services)["leaves_published"]
 
 
+def _collect(services: Services) -> int:
+    return sum(collect(services).values())
+
+
 def _end_releases(services: Services) -> int:
     with services.database.transaction() as session:
         return vault.end_expired(session, services.today())
@@ -156,5 +161,6 @@ DUTIES: Final = (
     Duty("objects_checked", check_objects),
     # Last, for what all this recorded.
     Duty("leaves_published", _sequence),
+    Duty("logs_cosigned", _collect),
 )
 """In their order. What other stages let expire is one more line here."""

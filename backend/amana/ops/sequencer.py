@@ -129,6 +129,11 @@ class Sequencer:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def leads(self) -> bool:
+        """Tell whether this process looks after the logs now."""
+        return self._work is not None
+
     def stop(self) -> None:
         """End the threads and leave the lease to another process at once."""
         self._stopping.set()
