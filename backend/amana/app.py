@@ -15,6 +15,7 @@ from amana.api.secrets import load_secrets
 from amana.api.services import Services
 from amana.config import Config
 from amana.consent import routes as consent
+from amana.custody import routes as custody
 from amana.directory import routes as directory
 from amana.intake import routes as intake
 from amana.intake.writers import Writers
@@ -43,13 +44,15 @@ BLUEPRINTS = {
         consent.control,
         replies.drop,
         directory.directory,
+        custody.logs,
     ),
-    # Staff's clients verify the directory too, and speak to the desk only.
+    # Staff's clients verify the directory and the logs too, and speak to the desk only.
     Surface.DESK: (
         access.sessions,
         access.signing_out,
         directory.directory,
         directory.directory_publication,
+        custody.logs,
         review.cases,
         replies.asking,
         routing.routing,

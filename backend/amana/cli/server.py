@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask import Flask
 
 from amana.api.secrets import SecretsUnusable, rotate_tokens
 from amana.api.services import Services
@@ -19,6 +20,7 @@ from amana.errors import NotAllowed
 from amana.logs import configure_logs
 from amana.ops import doctor as doctoring
 from amana.ops.maintenance import maintain as do_what_is_due
+from amana.ops.sequencer import Sequencer
 from amana.ops.server import Server
 from amana.storage.database import Database
 from amana.storage.migrations import head, migrate, revision
@@ -84,12 +86,21 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
     def ready() -> None:
         click.echo(f"Amana serves {surface} at {shown}", err=True)
 
+    def make() -> Flask:
+        services = make_services(config)
+        app = create_app(services, Surface(surface))
+        if Surface(surface) is not Surface.DESK:
+            # The public process signs receipts with the log's key already; the desk needs it for nothing.
+            app.extensions["amana.sequencer"] = Sequencer(services)
+            app.extensions["amana.sequencer"].start()
+        return app
+
+    def leaving(app: Flask) -> None:
+        if sequencer := app.extensions.get("amana.sequencer"):
+            sequencer.stop()
+
     Server(
-        lambda: create_app(make_services(config), Surface(surface)),
-        bind,
-        workers=config.workers,
-        threads=config.threads,
-        ready=ready,
+        make, bind, workers=config.workers, threads=config.threads, ready=ready, leaving=leaving
     ).run()
 
 

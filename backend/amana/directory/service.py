@@ -14,15 +14,18 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 
 from amana.client.directory import check_root, root_keys, tuf_key
 from amana.client.officer import tuf_signer
+from amana.custody import service as custody
 from amana.directory.models import DirectoryFile, DirectoryVersion
 from amana.errors import Conflict, NotFound, Refusal, Unprocessable
 from amana.protocol.directory import (
     Directory,
     DirectoryIncomplete,
+    RootPins,
     check_signed,
     parse_directory,
 )
 from amana.protocol.errors import ProtocolError
+from amana.protocol.logleaf import directory_leaf
 from amana.protocol.signing import SigningKey
 
 T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
@@ -107,8 +110,13 @@ def publish(
         _put(session, f"targets/{folder}{slash}{sha256}.{last}", data)
         _put(session, f"versions/{directory.version}/{target}", data)
     _put(session, name, content)
+    # Everybody can watch what is published: what nobody signed for stands out there (docs/protocol.md §10).
     for root_name, root_content in roots.items():
-        _put(session, root_name, root_content)
+        if _content(session, root_name) is None:
+            _put(session, root_name, root_content)
+            number = int(root_name.partition(".")[0])
+            custody.enter(session, directory_leaf("root", number, root_content))
+    custody.enter(session, directory_leaf("targets", directory.version, content))
     number = _sign_snapshot(session, directory.version, previous, online, now)
     _sign_timestamp(session, number, previous, online, now)
     return directory.version
@@ -258,6 +266,14 @@ def newest_signed(session: Session, trusted_root: bytes) -> tuple[Root, Targets]
         return None
     root, _ = _roots(session, {}, trusted_root)
     return root, Metadata[Targets].from_bytes(content).signed
+
+
+def pinned(session: Session, trusted_root: bytes) -> RootPins:
+    """Return what the root in force pins, among it the two logs."""
+    try:
+        return check_root(_roots(session, {}, trusted_root)[0])
+    except (RepositoryError, ValueError, KeyError):
+        raise DirectoryRefused from None
 
 
 def current(session: Session, cache: dict[str, Any]) -> Directory:

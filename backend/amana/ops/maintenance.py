@@ -13,6 +13,7 @@ from amana.errors import NotAllowed
 from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
 from amana.intake.writers import Writers
+from amana.ops.sequencer import sequence
 from amana.replies.publishing import may_publish, publish_drop
 from amana.routing import service as routing
 from amana.storage.database import may
@@ -41,7 +42,8 @@ def maintain(services: Services, *, publish_now: bool = False) -> dict[str, int]
     if takes_in:
         done["abandoned_uploads_deleted"] = expire(services)
         done["withdrawn_cases_destroyed"] = destroy_due(services)
-    return done
+    # Last, for what all this recorded.
+    return done | sequence(services)
 
 
 def _take_in(services: Services) -> dict[str, int]:

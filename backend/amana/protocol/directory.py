@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The directory (docs/protocol.md §9): whom the officers vouch for, and who may read what; random ids only."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,10 @@ FINGERPRINT_WORDS = 11
 INTAKE_KEY_TAG = "amana-intake-key-sig-v1"
 DIRECTORY_TARGET = "directory.json"
 PEOPLE_TARGET = "people.json"
+LOG_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+_BAD_ORIGIN = (
+    "The origin of a log is its deployment, a slash and a short name, without a space or a plus."
+)
 READER_ROLES = frozenset({"reviewer", "lead"})
 OTHER_ROLES = frozenset({"administrator", "auditor", "custodian", "partner"})
 
@@ -199,7 +204,8 @@ class RootPins:
     @classmethod
     def parse(cls, document: object) -> "RootPins":
         fields = schema.checked(_PINS, document, "directory-invalid")
-        logs = [_log(fields[name]) for name in ("directory_log", "custody_log")]
+        deployment = fields["deployment"]
+        logs = [_log(fields[name], deployment) for name in ("directory_log", "custody_log")]
         _demand(
             logs[0].name != logs[1].name and logs[0].public != logs[1].public,
             "The root gives both logs one origin or one key.",
@@ -458,14 +464,16 @@ def _parsed(form: ma.Schema, document: bytes) -> dict[str, Any]:
     return schema.checked(form, parse_canonical(document, limit=LIMIT_BYTES), "directory-invalid")
 
 
-def _log(fields: Mapping[str, Any]) -> NoteKey:
+def _log(fields: Mapping[str, Any], deployment: str) -> NoteKey:
+    """Read a log's origin and key; what stands behind the deployment is the log's address and lasts as long as it."""
     public_key(fields["key"])
+    name = fields["origin"].removeprefix(f"{deployment}/")
+    if name == fields["origin"] or not re.fullmatch(LOG_NAME, name):
+        raise DirectoryInvalid(title=_BAD_ORIGIN)
     try:
         return log_key(fields["origin"], fields["key"])
     except CheckpointInvalid:
-        raise DirectoryInvalid(
-            title="The origin of a log has a space, a plus or no letters."
-        ) from None
+        raise DirectoryInvalid(title=_BAD_ORIGIN) from None
 
 
 def _demand(condition: bool, title: str) -> None:

@@ -11,24 +11,27 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from amana.storage.blobs import (
+    FILES,
     READ_BLOCK_BYTES,
     Appender,
     BlobDamaged,
     BlobMissing,
     Progress,
     StoreUnavailable,
+    check_file,
     check_key,
 )
 
 _DAY_SECONDS = 86_400
 MARK = ".amana"
+DRAFTS = ".drafts"
 
 
 class FolderStore:
@@ -129,6 +132,41 @@ class FolderStore:
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
                     raise
+
+    def put_files(self, files: Mapping[str, bytes]) -> None:
+        """Write each file beside its place and give it its name; a reader sees the one before or the new one."""
+        with self._in_place():
+            drafts = self.root / FILES / DRAFTS
+            drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths = {self.root / check_file(name): content for name, content in files.items()}
+            written = {path: _write_draft(drafts, content) for path, content in paths.items()}
+            folders: set[Path] = set()
+            for path, draft in written.items():
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                draft.rename(path)
+                # Up to the root: each may be new, or another process's work that is not on disk yet.
+                above = path.relative_to(self.root).parents
+                folders |= {self.root / one for one in above}
+            for folder in folders:
+                _settle_folders(folder, above=0)
+
+    def get_file(self, name: str) -> bytes:
+        """Return a file of a public log."""
+        with self._in_place():
+            try:
+                return (self.root / check_file(name)).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise BlobMissing from None
+
+    def delete_files(self, folder: str) -> None:
+        """Delete a folder of a public log that holds files only."""
+        path = self.root / check_file(folder)
+        with self._in_place():
+            if path.is_dir():
+                for one in path.iterdir():
+                    one.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    path.rmdir()
 
     def prepare(self) -> None:
         with _faults():
@@ -257,6 +295,23 @@ def _faults() -> Iterator[None]:
     except OSError:
         # The text of the error names the file, and with it the case.
         raise StoreUnavailable from None
+
+
+def _write_draft(drafts: Path, content: bytes) -> Path:
+    """Write a file under a name of its own, durable; whoever died while doing it leaves it behind."""
+    draft = drafts / secrets.token_hex(16)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        _settle(descriptor)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return draft
 
 
 def _partial(path: Path) -> Path:
