@@ -12,7 +12,16 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM amana_intake, amana_desk;
 GRANT SELECT ON alembic_version TO amana_intake, amana_desk;
 
 -- What happened is added to; neither process can read it back, change it or delete it.
-GRANT INSERT ON events TO amana_intake, amana_desk;
+GRANT INSERT ON events, waiting_leaves TO amana_intake, amana_desk;
+
+-- Intake gives the leaves of both logs their places, and publishes; a place once given stays. Both serve what is
+-- published. A leaf of the custody log tells nothing of its event.
+GRANT SELECT, DELETE ON waiting_leaves TO amana_intake;
+GRANT SELECT, INSERT ON logs, log_leaves, published_checkpoints TO amana_intake;
+GRANT UPDATE (size) ON logs TO amana_intake;
+GRANT UPDATE (size, note) ON published_checkpoints TO amana_intake;
+GRANT SELECT, UPDATE ON sequencer_lease TO amana_intake;
+GRANT SELECT ON logs, log_leaves, published_checkpoints TO amana_desk;
 
 -- Both serve the directory or sign its time stamp anew; only the desk publishes a version.
 GRANT SELECT, INSERT, UPDATE, DELETE ON directory_files TO amana_intake, amana_desk;

@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("origin", sa.String(length=200), nullable=False),
         sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("public_key", sa.String(length=44), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("frozen", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_logs")),

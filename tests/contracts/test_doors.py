@@ -22,6 +22,9 @@ WITHOUT_BLUEPRINT = {"/openapi.json", "/docs"}
 OPEN_TO_ALL = {
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/log/<name>/checkpoint"),
+    ("GET", "/log/<name>/proof/<leaf>"),  # Whoever knows a leaf was given it.
+    ("GET", "/log/<name>/tile/<path:path>"),
     ("GET", "/v1/admission"),
     ("POST", "/v1/control"),  # The control key's signature is the authority.
     ("POST", "/v1/directory"),  # The officers' signatures are the only authority.

@@ -47,6 +47,7 @@ class Log(Base):
     origin: Mapped[str] = mapped_column(sa.String(200), unique=True)
     name: Mapped[str] = mapped_column(sa.String(40), unique=True)
     """The last part of the origin: its address below /log/."""
+    public_key: Mapped[str] = mapped_column(sa.String(44))
     size: Mapped[int] = mapped_column(sa.BigInteger)
     frozen: Mapped[bool]
     """Whether the operator stopped it for good, after a restore that nothing here could notice."""

@@ -53,8 +53,9 @@ from amana.protocol.tiles import (
     subtrees,
 )
 from amana.storage.blobs import FILES, BlobMissing, BlobStore
-from amana.storage.database import Database
+from amana.storage.database import Database, table_of
 
+_LEAVES, _PUBLISHED = table_of(LoggedLeaf), table_of(PublishedCheckpoint)
 BATCH: Final = 64 * WIDTH
 RECENT: Final = 16 * WIDTH
 """So many of the newest leaves are compared with the tiles each time a log is taken up."""
@@ -89,7 +90,9 @@ class LogDamaged(LogRefused):
 
 class LogKeyDiffers(LogRefused):
     slug = "log-key-differs"
-    title = "The root pins another key for this log than this server has."
+    title = (
+        "The root pins another key for this log than this server has, or than the log began with."
+    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def open_log(
                 kind=kind,
                 origin=key.name,
                 name=log_name(key.name),
+                public_key=key.public,
                 size=0,
                 frozen=False,
             )
@@ -164,6 +168,8 @@ def examine(database: Database, store: BlobStore, kind: str, key: NoteKey) -> Ed
         published = None if log is None else session.get(PublishedCheckpoint, log.id)
         if log is not None and log.frozen:
             raise LogFrozen
+        if log is not None and log.public_key != key.public:
+            raise LogKeyDiffers
         if stored is None:
             if published is not None:
                 raise LogDamaged(
@@ -274,18 +280,23 @@ def _whole(hashes: Sequence[bytes]) -> bytes:
 def leaves(session: Session, log: int, start: int, end: int) -> Iterator[tuple[int, list[bytes]]]:
     """Give the entries of a log tile by tile, each with the place of its first; raises LogForked for a gap."""
     for at in range(start, end, BATCH):
-        until = min(end, at + BATCH)
-        entries = list(
-            session.scalars(
-                sa.select(LoggedLeaf.entry)
-                .where(LoggedLeaf.log == log, LoggedLeaf.place >= at, LoggedLeaf.place < until)
-                .order_by(LoggedLeaf.place)
-            )
-        )
-        if len(entries) != until - at:
+        entries = _placed(session, log, at, min(BATCH, end - at))
+        if len(entries) != min(BATCH, end - at):
             raise LogForked("The database lacks leaves of this log.")
         for first in range(0, len(entries), WIDTH):
             yield at + first, entries[first : first + WIDTH]
+
+
+def _placed(session: Session, log: int, start: int, count: int) -> list[bytes]:
+    """Return at most `count` entries from a place on; raises LogForked for a gap."""
+    rows = session.execute(
+        sa.select(_LEAVES.c.place, _LEAVES.c.entry)
+        .where(_LEAVES.c.log == log, _LEAVES.c.place >= start, _LEAVES.c.place < start + count)
+        .order_by(_LEAVES.c.place)
+    ).all()
+    if [row.place for row in rows] != list(range(start, start + len(rows))):
+        raise LogForked("The database lacks leaves of this log.")
+    return [row.entry for row in rows]
 
 
 class Publisher:
@@ -295,6 +306,7 @@ class Publisher:
         self._database = database
         self._store = store
         self._edges: dict[int, Edge] = {}
+        self._published: dict[int, int] = {}
 
     def take_up(self, log: OpenLog, edge: Edge) -> None:
         """Go on from an edge that `open_log` gave."""
@@ -305,28 +317,30 @@ class Publisher:
 
         Raises Deposed, StoreUnavailable, DatabaseUnavailable.
         """
-        edge = self._edges[log.id]
+        edge, published = self._edges[log.id], self._published.get(log.id)
+        start = edge.size // WIDTH * WIDTH
         with self._database.reading() as session:
-            size = session.execute(sa.select(Log.size).where(Log.id == log.id)).scalar_one()
-            published = session.scalar(
-                sa.select(PublishedCheckpoint.size).where(PublishedCheckpoint.log == log.id)
-            )
-            until = min(size, edge.size + BATCH)
-            if until == edge.size and published is not None and published >= until:
-                return 0
-            start = edge.size // WIDTH * WIDTH
-            entries = [one for _, part in leaves(session, log.id, start, until) for one in part]
+            if published is None:
+                published = session.execute(
+                    sa.select(_PUBLISHED.c.size).where(_PUBLISHED.c.log == log.id)
+                ).scalar()
+            entries = _placed(session, log.id, start, BATCH)
+        until = start + len(entries)
+        if until == edge.size and published is not None and published >= until:
+            return 0
         files, grown = _files(log.name, edge, start, entries)
         if files:
             self._store.put_files(files)
         self._give_out(term, log, Checkpoint(log.key.name, until, grown.root()))
         self._edges[log.id] = grown
+        self._published[log.id] = until
         self._drop_partial(log.name, edge, grown)
         return until - edge.size
 
     def _give_out(self, term: Term, log: OpenLog, checkpoint: Checkpoint) -> None:
+        row = sa.select(_PUBLISHED.c.size, _PUBLISHED.c.note).where(_PUBLISHED.c.log == log.id)
         with self._database.transaction() as session:
-            before = session.get(PublishedCheckpoint, log.id, with_for_update=True)
+            before = session.execute(row.with_for_update()).one_or_none()
             if is_over(session, term):
                 raise Deposed
             if before is not None and before.size > checkpoint.size:
@@ -339,13 +353,14 @@ class Publisher:
                 self._store.put_files({checkpoint_file(log.name): before.note})
                 return
             note = bytes(sign_checkpoint(log.signing, checkpoint))
+            values = {"size": checkpoint.size, "note": note}
             if before is None:
                 # Only the first of two that begin at once gets through, before anything is put.
-                before = PublishedCheckpoint(log=log.id, size=checkpoint.size, note=note)
-                session.add(before)
-                session.flush()
+                session.execute(sa.insert(_PUBLISHED), {"log": log.id, **values})
+            else:
+                given = sa.update(_PUBLISHED).where(_PUBLISHED.c.log == log.id)
+                session.execute(given.values(values))
             self._store.put_files({checkpoint_file(log.name): note})
-            before.size, before.note = checkpoint.size, note
 
     def _drop_partial(self, name: str, old: Edge, new: Edge) -> None:
         """Delete the partial tiles that a full one took the place of (C2SP tlog-tiles, partial tiles)."""

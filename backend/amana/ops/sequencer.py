@@ -3,13 +3,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import sqlalchemy as sa
+
 from amana.api.services import Services
-from amana.custody.publishing import LogRefused, OpenLog, Publisher, examine, open_log
+from amana.custody.publishing import LogRefused, OpenLog, Publisher, open_log
 from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, is_waiting, number
 from amana.custody.service import CUSTODY, DIRECTORY
 from amana.directory import service as directory
@@ -21,11 +23,11 @@ from amana.protocol.tiles import Edge
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 
-LOOK_SECONDS: Final = 0.01
-"""How often the queue is looked at."""
+LOOK_SECONDS: Final = 0.015
+"""How often the queue is looked at; leaves that came meanwhile get their places together."""
 
-GATHER_SECONDS: Final = 0.01
-"""How long leaves gather before they are published together; each time costs the same few files."""
+GATHER_SECONDS: Final = 0.05
+"""How long leaves gather between two checkpoints, when one comes after the other: each costs the same few files."""
 
 BEAT_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 1.0
@@ -68,18 +70,6 @@ def pinned_logs(services: Services, database: Database) -> tuple[Pinned, ...]:
         Pinned(CUSTODY, pins.custody_log, services.secrets.custody_log),
         Pinned(DIRECTORY, pins.directory_log, services.secrets.directory_log),
     )
-
-
-def standings(services: Services) -> Mapping[str, LogRefused | None]:
-    """Return for each origin that the root pins why it may not go on, or None. Changes nothing."""
-    found: dict[str, LogRefused | None] = {}
-    for one in pinned_logs(services, services.database):
-        try:
-            examine(services.database, services.blobs, one.kind, one.key)
-            found[one.key.name] = None
-        except LogRefused as refused:
-            found[one.key.name] = refused
-    return found
 
 
 def take_up(
@@ -174,15 +164,25 @@ class Sequencer:
         self._publishing = None
 
     def _number(self) -> None:
-        if self._beaten_at is None or time.monotonic() - self._beaten_at >= BEAT_SECONDS:
+        if self._is_due():
             self._beat()
         if self._work is None:
             self._stopping.wait(PAUSE_SECONDS)
             self._beaten_at = None
-        elif is_waiting(self._database) and give_places(self._database, self._work):
-            self._placed.set()
-        else:
+            return
+        with self._database.watching() as connection:
+            self._watch(connection)
+
+    def _watch(self, connection: sa.Connection) -> None:
+        """Look after the queue until the next beat, over one connection."""
+        work = self._work
+        while work is not None and not self._is_due() and not self._stopping.is_set():
+            if is_waiting(connection) and give_places(self._database, work):
+                self._placed.set()
             self._stopping.wait(LOOK_SECONDS)
+
+    def _is_due(self) -> bool:
+        return self._beaten_at is None or time.monotonic() - self._beaten_at >= BEAT_SECONDS
 
     def _beat(self) -> None:
         term = self._lease.hold()
@@ -226,7 +226,7 @@ def sequence(services: Services) -> dict[str, int]:
     term = lease.hold()
     until = time.monotonic() + LEASE_SECONDS + PAUSE_SECONDS
     # A server that was killed seems to have the lease for as long as it might only be slow.
-    while term is None and time.monotonic() < until and is_waiting(services.database):
+    while term is None and time.monotonic() < until and _is_waiting(services.database):
         time.sleep(10 * LOOK_SECONDS)
         term = lease.hold()
     done = {"leaves_numbered": 0, "leaves_published": 0}
@@ -244,3 +244,8 @@ def sequence(services: Services) -> dict[str, int]:
     finally:
         lease.release()
     return done
+
+
+def _is_waiting(database: Database) -> bool:
+    with database.asking() as connection:
+        return is_waiting(connection)

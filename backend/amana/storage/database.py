@@ -122,6 +122,13 @@ class Database:
         with self._faults(), self.engine.connect() as connection:
             yield connection
 
+    @contextmanager
+    def watching(self) -> Iterator[sa.Connection]:
+        """Give a connection to ask the same again and again; each answer is of its own moment, and nothing is locked."""
+        options = {"isolation_level": "AUTOCOMMIT", "amana_watches": True}
+        with self._faults(), self.engine.connect().execution_options(**options) as connection:
+            yield connection
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a statement passes."""
         with self.reading() as session:
@@ -218,5 +225,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("amana_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("amana_watches"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("amana_writes") else "BEGIN")
