@@ -16,7 +16,8 @@ GRANT INSERT ON events, waiting_leaves TO amana_intake, amana_desk;
 
 -- Intake gives the leaves of both logs their places, and publishes; a place once given stays. Both serve what is
 -- published. A leaf of the custody log tells nothing of its event.
-GRANT SELECT, DELETE ON waiting_leaves TO amana_intake;
+GRANT SELECT ON waiting_leaves TO amana_intake, amana_desk;
+GRANT DELETE ON waiting_leaves TO amana_intake;
 GRANT SELECT, INSERT ON logs, log_leaves, published_checkpoints TO amana_intake;
 GRANT UPDATE (size) ON logs TO amana_intake;
 GRANT UPDATE (size, note) ON published_checkpoints TO amana_intake;

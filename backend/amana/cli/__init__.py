@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "amana.cli.server:doctor",
     "officer": "amana.cli.officer:officer",
     "directory": "amana.cli.directory:directory",
+    "log": "amana.cli.log:log",
     "reviewer": "amana.cli.reviewer:reviewer",
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",

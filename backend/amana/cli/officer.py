@@ -379,6 +379,12 @@ def _write(
     type=_path,
     help="New keys of the server: what 'amana directory keys --json' printed.",
 )
+@click.option(
+    "--reopen",
+    type=click.Choice(["custody", "directory"]),
+    multiple=True,
+    help="End this log and begin another in its place, when it is frozen or forked.",
+)
 @click.option("--out", type=_path, required=True, help="Folder for the proposal.")
 @with_source
 @json_option
@@ -388,6 +394,7 @@ def rotate_root_command(
     root_threshold: int | None,
     targets_threshold: int | None,
     online: Path | None,
+    reopen: tuple[str, ...],
     out: Path,
     source: Source,
     as_json: bool,
@@ -407,6 +414,7 @@ def rotate_root_command(
             root_threshold=root_threshold,
             targets_threshold=targets_threshold,
             online=read_json(online) if online else None,
+            reopen=reopen,
             now=now,
         )
     except (KeyError, TypeError, AttributeError):

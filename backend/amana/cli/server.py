@@ -16,13 +16,16 @@ from amana.api.secrets import SecretsUnusable, rotate_tokens
 from amana.api.services import Services
 from amana.app import Surface, create_app, make_services
 from amana.config import Config, ConfigInvalid, read_config
+from amana.custody.publishing import LogForked
 from amana.errors import NotAllowed
 from amana.logs import configure_logs
 from amana.ops import doctor as doctoring
+from amana.ops.logkeeping import GOOD, standings
 from amana.ops.maintenance import maintain as do_what_is_due
 from amana.ops.sequencer import Sequencer
 from amana.ops.server import Server
-from amana.storage.database import Database
+from amana.storage.blobs import StoreUnavailable
+from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, migrate, revision
 from amana.storage.stores import make_blobs
 
@@ -48,6 +51,11 @@ def _services(config: Config, *, create_secrets: bool = False) -> Services:
         return make_services(config, create_secrets=create_secrets)
     except SecretsUnusable as error:
         raise click.ClickException(str(error)) from None
+
+
+def open_services(data: Path | None) -> Services:
+    """Give what a command of the operator works with."""
+    return _services(_config(data))
 
 
 def _prepared(config: Config) -> None:
@@ -79,7 +87,10 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
     configure_logs()
     config = _config(data)
     _prepared(config)
-    _services(config, create_secrets=True).database.dispose()
+    services = _services(config, create_secrets=True)
+    if Surface(surface) is not Surface.DESK:
+        _check_logs(services)
+    services.database.dispose()
     bind = f"unix:{uds.absolute()}" if uds else listen or "127.0.0.1:8600"
     shown = str(uds) if uds else f"http://{bind}"
 
@@ -104,6 +115,20 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
     ).run()
 
 
+def _check_logs(services: Services) -> None:
+    """Refuse to serve when a log is forked; one that is frozen or damaged waits, while testimonies are taken."""
+    try:
+        found = standings(services)
+    except (StoreUnavailable, DatabaseUnavailable):
+        # The sequencer looks again before it does anything.
+        return
+    for log in found:
+        if log.state == LogForked.slug:
+            raise click.ClickException(f"{log.state}: {log.name}: {log.detail}")
+        if log.state not in GOOD:
+            click.echo(f"{log.state}: {log.name}: {log.detail}", err=True)
+
+
 @click.command(name="migrate")
 @data_option
 @json_option
@@ -115,7 +140,7 @@ def migrate_command(data: Path | None, as_json: bool) -> None:
     before = revision(services.database)
     migrate(services.database)
     services.blobs.prepare()
-    _say(
+    say(
         {"from": before, "to": head()},
         as_json,
         lambda: f"The database went from {before or 'empty'} to {head()}.",
@@ -131,7 +156,7 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
         rotate_tokens(_config(data).secrets)
     except SecretsUnusable as error:
         raise click.ClickException(str(error)) from None
-    _say({"rotated": True}, as_json, lambda: "New access tokens are made with a new key.")
+    say({"rotated": True}, as_json, lambda: "New access tokens are made with a new key.")
 
 
 @click.command()
@@ -148,7 +173,7 @@ def maintain(data: Path | None, publish_drop: bool, as_json: bool) -> None:
         done = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
     except NotAllowed as error:
         raise click.UsageError(error.title) from None
-    _say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
+    say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
 
 
 @click.command()
@@ -162,7 +187,7 @@ def doctor(data: Path | None, as_json: bool) -> None:
         "healthy": healthy,
         "checks": [asdict(check) for check in checks],
     }
-    _say(
+    say(
         document,
         as_json,
         lambda: "\n".join(f"{_sign(check)} {check.name}: {check.detail}" for check in checks),
@@ -190,7 +215,7 @@ def demo(data: Path | None, out: Path, as_json: bool) -> None:
     _prepared(config)
     services = _services(config, create_secrets=True)
     desks = make_demo(services, out)
-    _say(
+    say(
         {"desks": desks},
         as_json,
         lambda: "\n".join(
@@ -202,5 +227,5 @@ def demo(data: Path | None, out: Path, as_json: bool) -> None:
     )
 
 
-def _say(document: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+def say(document: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     click.echo(json.dumps(document) if as_json else text())

@@ -50,6 +50,7 @@ from amana.protocol.policy import (
     IDENTITY_LEVELS,
     WITHDRAWAL_DELAYS_DAYS,
 )
+from amana.protocol.tlogproof import SUFFIX, TlogProof
 
 PRIVATE_PREFIX: Final = "amana-sending-"
 DEFAULT_SCOPES: Final = {"review": "allow"}
@@ -143,7 +144,7 @@ def _scopes(
 @click.option(
     "--receipt-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the receipt there.",
+    help="Write the receipt there, and the log's proof beside it (.tlog-proof) if it is there in time.",
 )
 @proxy_option
 @attempts_option
@@ -300,7 +301,7 @@ def _adding(found: Sequence[Standing], codename: Codename, to: str | None) -> Ad
 @click.option(
     "--receipt-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the receipt there.",
+    help="Write the receipt there, and the log's proof beside it (.tlog-proof) if it is there in time.",
 )
 @attempts_option
 @json_option
@@ -414,8 +415,9 @@ def _finish(
     """Deliver and say so; or say what arrived and how to go on. Raises Refused when the server took nothing."""
     try:
         receipt = _deliver(delivery, state)
+        proof = delivery.proof_of(receipt) if receipt_file or as_json else None
         if receipt_file:
-            _write_receipt(receipt_file, receipt)
+            _write_receipt(receipt_file, receipt, proof)
     except ClientError as error:
         if isinstance(error, Refused) and not delivery.sending.announced:
             raise
@@ -433,7 +435,8 @@ def _finish(
         with suppress(OSError):
             state.path.parent.rmdir()
     if as_json:
-        click.echo(json.dumps({**told, "receipt": receipt}))
+        shown = None if proof is None else bytes(proof).decode()
+        click.echo(json.dumps({**told, "receipt": receipt, "proof": shown}))
     else:
         click.echo(f"The testimony has arrived. Its case is {told['case']}.")
 
@@ -447,8 +450,13 @@ def _deliver(delivery: Delivery, state: StateFile) -> dict[str, Any]:
         raise NetworkFailed("The sending was interrupted.", slug="interrupted") from None
 
 
-def _write_receipt(path: Path, receipt: dict[str, Any]) -> None:
+def _write_receipt(path: Path, receipt: dict[str, Any], proof: TlogProof | None) -> None:
+    """Write the receipt, and beside it the proof that the log holds it, if there was one so soon."""
+    beside = path.with_name(path.name + SUFFIX)
     try:
         path.write_text(json.dumps(receipt) + "\n", encoding="utf-8")
+        beside.unlink(missing_ok=True)
+        if proof is not None:
+            beside.write_bytes(bytes(proof))
     except OSError:
         raise Usage("The receipt could not be written.", slug="receipt-file") from None

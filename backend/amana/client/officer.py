@@ -248,8 +248,9 @@ def _root_lines(root: Root) -> list[str]:
         who = "officers" if name in OFFICERS_SIGN else "server keys"
         lines.append(f"  {name}: {role.threshold} of {len(role.keyids)} {who}")
         lines += [f"    signed by {key_of(root.keys[keyid])}" for keyid in role.keyids]
-    lines.append(f"  directory log {pinned.directory_log_key}")
-    return [*lines, f"  custody log {pinned.custody_log_key}"]
+    for name, log in (("directory", pinned.directory_log), ("custody", pinned.custody_log)):
+        lines.append(f"  {name} log {log.name}, key {log.public}")
+    return lines
 
 
 def _reader_line(one: Mapping[str, Any]) -> str:
@@ -295,18 +296,22 @@ def rotate_root(
     root_threshold: int | None = None,
     targets_threshold: int | None = None,
     online: Mapping[str, Any] | None = None,
+    reopen: Iterable[str] = (),
     now: datetime,
 ) -> Metadata[Root]:
     """Return the unsigned root after `current`: officers added and dropped by public key (Base64), thresholds, a new expiry.
 
     Enough officers of both roots must sign it, so officers whose keys are lost can be dropped as long
-    as the others reach the threshold. `online` are new keys of the server, as `online_keys` gives them.
+    as the others reach the threshold. `online` are new keys of the server, as `online_keys` gives them. The logs
+    named in `reopen`, of "custody" and "directory", end, and others begin in their place.
     """
     root = deepcopy(current)
     root.version += 1
     root.expires = _day(now, ROOT_DAYS)
     if online is not None:
         _replace_server_keys(root, online)
+    for kind in reopen:
+        _reopen(root, f"{kind}_log", current)
     for public in drop:
         keyid = tuf_key(public).keyid
         if not all(keyid in root.roles[role].keyids for role in OFFICERS_SIGN):
@@ -327,12 +332,26 @@ def _replace_server_keys(root: Root, keys: Mapping[str, Any]) -> None:
         for keyid in list(root.roles[role].keyids):
             root.revoke_key(keyid, role)
         root.add_key(tuf_key(keys["online"]), role)
-    pinned = root.unrecognized_fields["x-amana"]
-    logs = pins(pinned["deployment"], keys)
-    root.unrecognized_fields["x-amana"] = {
-        **pinned,
-        **{name: logs[name] for name in ("directory_log", "custody_log")},
-    }
+    for name in ("directory_log", "custody_log"):
+        pinned = root.unrecognized_fields["x-amana"][name]
+        if pinned["key"] != keys[name]["key"]:
+            pinned["key"] = keys[name]["key"]
+            # Nobody could tell a log that goes on under another key from one that was taken over.
+            pinned["origin"] = next_origin(pinned["origin"])
+
+
+def _reopen(root: Root, name: str, current: Root) -> None:
+    pinned = root.unrecognized_fields["x-amana"][name]
+    if pinned["origin"] == current.unrecognized_fields["x-amana"][name]["origin"]:
+        pinned["origin"] = next_origin(pinned["origin"])
+
+
+def next_origin(origin: str) -> str:
+    """Return the origin of the log that begins where one ends: `x/custody`, `x/custody-2`, `x/custody-3`."""
+    name, _, number = origin.rpartition("-")
+    if name.rpartition("/")[2] and number.isascii() and number.isdecimal():
+        return f"{name}-{int(number) + 1}"
+    return f"{origin}-2"
 
 
 def _add_officer(root: Root, public: str) -> None:

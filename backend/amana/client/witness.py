@@ -210,6 +210,7 @@ def as_sending(
         server=transport.server,
         proxy=proxy,
         deployment=verified.pins.deployment,
+        custody_log_origin=verified.pins.custody_log.name,
         custody_log_key=verified.pins.custody_log_key,
         submission=submission,
     )

@@ -38,7 +38,7 @@ from amana.protocol.checkpoint import (
     with_signatures,
 )
 from amana.protocol.errors import ProtocolError
-from amana.protocol.merkle import HASH_BYTES, leaf_hash, node_hash, root_hash
+from amana.protocol.merkle import leaf_hash, node_hash, root_hash
 from amana.protocol.signing import SigningKey
 from amana.protocol.tiles import (
     ENTRIES,
@@ -48,7 +48,7 @@ from amana.protocol.tiles import (
     TileInvalid,
     TileReader,
     bundle,
-    split_bundle,
+    narrowed,
     split_hashes,
     subtrees,
 )
@@ -217,14 +217,10 @@ class TileFetcher:
             whole = self.store.get_file(tile_file(self.name, tile.full))
         except BlobMissing:
             raise LogDamaged from None
-        return narrowed(tile, whole)
-
-
-def narrowed(tile: Tile, whole: bytes) -> bytes:
-    """Return of a full tile or bundle what a partial one holds."""
-    if tile.level == ENTRIES:
-        return bundle(split_bundle(tile.full, whole)[: tile.width])
-    return whole[: tile.width * HASH_BYTES]
+        try:
+            return narrowed(tile, whole)
+        except TileInvalid:
+            raise LogDamaged from None
 
 
 def _edge(store: BlobStore, key: NoteKey, stored: Checkpoint) -> Edge:

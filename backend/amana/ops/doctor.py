@@ -11,16 +11,21 @@ from sqlalchemy.exc import SQLAlchemyError
 from tuf.api.exceptions import RepositoryError
 
 from amana.api.secrets import SecretsUnusable, load_secrets
+from amana.api.services import Services
 from amana.client.directory import expiry_warnings
 from amana.config import Config
 from amana.directory.service import newest_signed
 from amana.errors import Refusal
+from amana.ops.logkeeping import GOOD, standings
 from amana.protocol.errors import ProtocolError
 from amana.replies.models import Shard
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
+
+MANY_WAITING = 10_000
+"""So many leaves wait only where nobody gives them places."""
 
 
 class Fault(Exception):
@@ -54,6 +59,7 @@ def examine(config: Config) -> list[Check]:
         "trust root": _root,
         "directory": _directory,
         "dead drop": _drop,
+        "logs": _logs,
     }
     found = []
     for name, check in checks.items():
@@ -169,3 +175,35 @@ def _drop(config: Config) -> str:
             " once a day; where the desk has a database role of its own, under that."
         )
     return f"published on {published}"
+
+
+def _logs(config: Config) -> str:
+    if not config.root.is_file() or not config.data.is_dir():
+        raise Fault("There are no logs before the officers' first root.")
+    database = Database(config.database_url)
+    try:
+        services = Services(
+            config=config,
+            database=database,
+            blobs=make_blobs(config),
+            secrets=load_secrets(config.secrets),
+            clock=lambda: datetime.now(UTC),
+        )
+        found = standings(services)
+    except SecretsUnusable as error:
+        raise Fault(str(error)) from None
+    except (DatabaseUnavailable, SQLAlchemyError, OSError, StoreUnavailable):
+        raise Fault("The database or the object store does not answer.") from None
+    except Refusal as refused:
+        raise Fault(refused.title) from None
+    finally:
+        database.dispose()
+    for log in found:
+        if log.state not in GOOD:
+            raise Fault(f"{log.name}: {log.state}. {log.detail}")
+    late = [log for log in found if log.waiting > MANY_WAITING]
+    if late:
+        raise Warned(
+            f"{late[0].waiting} leaves wait for the log {late[0].name}; is intake served, or 'amana maintain' run?"
+        )
+    return ", ".join(f"{log.name} {log.size}" for log in found)

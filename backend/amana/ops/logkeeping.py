@@ -2,6 +2,7 @@
 """What an operator asks about the logs and may do to them: see how they stand, recover files, freeze one for good."""
 
 from dataclasses import dataclass
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -11,6 +12,10 @@ from amana.custody.publishing import LogKeyDiffers, LogRefused, examine
 from amana.custody.recovery import Recovered, recover
 from amana.errors import NotFound
 from amana.ops.sequencer import Pinned, pinned_logs
+
+OPEN: Final = "open"
+CLOSED: Final = "closed"
+GOOD: Final = frozenset({OPEN, CLOSED})
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def _state(
                 )
     except LogRefused as refused:
         return refused.slug, refused.title
-    return ("open", "goes on") if pin else ("closed", "no root pins it any more")
+    return (OPEN, "goes on") if pin else (CLOSED, "no root pins it any more")
 
 
 def recover_log(services: Services, name: str) -> Recovered:

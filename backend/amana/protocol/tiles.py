@@ -243,3 +243,10 @@ def split_bundle(tile: Tile, content: bytes) -> list[bytes]:
     if len(entries) != tile.width:
         raise TileInvalid
     return entries
+
+
+def narrowed(tile: Tile, whole: bytes) -> bytes:
+    """Return what a partial tile or bundle holds, out of the full one that took its place (C2SP tlog-tiles)."""
+    if tile.level == ENTRIES:
+        return bundle(split_bundle(tile.full, whole)[: tile.width])
+    return b"".join(split_hashes(tile.full, whole)[: tile.width])
