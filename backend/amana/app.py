@@ -17,6 +17,7 @@ from amana.config import Config
 from amana.consent import routes as consent
 from amana.custody import routes as custody
 from amana.directory import routes as directory
+from amana.export import routes as export
 from amana.intake import routes as intake
 from amana.intake.writers import Writers
 from amana.ops import health
@@ -56,6 +57,8 @@ BLUEPRINTS = {
         review.cases,
         replies.asking,
         routing.routing,
+        export.exports,
+        consent.histories,
         people.people,
         people.enrolling,
     ),

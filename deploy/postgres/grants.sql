@@ -11,7 +11,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM amana_intake, amana_desk;
 -- Both look whether the schema is theirs.
 GRANT SELECT ON alembic_version TO amana_intake, amana_desk;
 
--- What happened is added to; neither process can read it back, change it or delete it.
+-- What happened is added to; neither process can change or delete it.
 GRANT INSERT ON events, waiting_leaves TO amana_intake, amana_desk;
 
 -- Intake gives the leaves of both logs their places, and publishes; a place once given stays. Both serve what is
@@ -41,6 +41,9 @@ GRANT SELECT ("case", ended_on), UPDATE (ended_on, ended_because) ON assignments
 GRANT SELECT ("case"), DELETE ON routing_tasks, notes TO amana_intake;
 GRANT SELECT ON policy_versions, withdrawals TO amana_desk;
 
+-- It tells witnesses where their testimony went, and ends what has not left.
+GRANT SELECT ("case", id, partner, purpose, identity_level, state, requested_on, exported_on), UPDATE (state) ON exports TO amana_intake;
+
 -- Desk: staff sign in, open and read; of a testimony only its state changes, and whether it was routed.
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
 GRANT UPDATE (state, routed) ON testimonies TO amana_desk;
@@ -60,6 +63,11 @@ GRANT SELECT, INSERT ON routing_rules, notes TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON drop_shards TO amana_desk;
 GRANT SELECT, INSERT, DELETE ON drop_slots, drop_waiting TO amana_desk;
 GRANT SELECT ON drop_shards, drop_slots TO amana_intake;
+
+-- Cases leave: asked for, decided, reported. What happened with a case is shown to its readers and to auditors, and what
+-- its witness said later.
+GRANT SELECT, INSERT, UPDATE ON exports TO amana_desk;
+GRANT SELECT ON events, control_statements TO amana_desk;
 
 -- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
 GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;

@@ -3,7 +3,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 
 from amana.access.actions import days_of
 from amana.access.models import SignedAction
+from amana.access.roles import Actor
 from amana.consent.models import ControlStatement, SpentNonce, Withdrawal
 from amana.custody import service as custody
 from amana.errors import CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
+from amana.export import service as exports
 from amana.intake.models import Grant, ObjectState, PolicyVersion, State, Testimony, UploadedObject
 from amana.intake.service import (
     StateForbids,
@@ -30,6 +32,7 @@ from amana.protocol.policy import check_successor
 from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.replies.service import asked_on
+from amana.review import service as review
 from amana.review.models import Note
 from amana.routing.models import Assignment, RoutingTask
 from amana.storage.blobs import Progress
@@ -209,6 +212,7 @@ def _withdraw(
         .values(ended_on=today, ended_because="withdrawn")
     )
     session.execute(sa.delete(RoutingTask).where(RoutingTask.case == testimony.case))
+    exports.end_unfinished(session, testimony.case)
     return withdrawal
 
 
@@ -285,7 +289,7 @@ def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any
         "opened": _opened(session, testimony.case),
         "asked": asked_on(session, testimony.case),
         "releases": [],
-        "exports": [],
+        "exports": exports.told_to_witness(session, testimony.case),
     }
 
 
@@ -310,6 +314,22 @@ def _opened(session: Session, case: str) -> list[dict[str, Any]]:
         {"reader": reader, "day": day}
         for reader, day in sorted(seen, key=lambda one: (one[1], one[0]))
     ]
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that a witness signed about the use of a case, with the days on which it came."""
+
+    policies: list[dict[str, Any]]
+    statements: list[bytes]
+
+
+def history(session: Session, actor: Actor, case: str, now: datetime) -> History:
+    """Return the versions of a policy and the statements that brought them, to a reader who opened the case."""
+    testimony = review.opened(session, actor, case, now)
+    query = sa.select(ControlStatement.document).where(ControlStatement.case == case)
+    said = session.scalars(query.order_by(ControlStatement.seq))
+    return History(_policies(session, testimony), [one for one in said if one])
 
 
 # Destruction

@@ -28,6 +28,8 @@ ACTIONS = [
     "release-share",
     "export-request",
     "export-approve",
+    "export-complete",
+    "export-receipt",
     "invite",
     "vet",
     "suspend",
