@@ -25,6 +25,7 @@ COMMANDS = {
     "reviewer": "amana.cli.reviewer:reviewer",
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",
+    "partner": "amana.cli.partner:partner",
     "verify": "amana.cli.verify:verify",
 }
 

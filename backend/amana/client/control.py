@@ -25,7 +25,7 @@ from amana.protocol.control import Head, parse_control, sign_control
 from amana.protocol.directory import RootPins
 from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import Policy
+from amana.protocol.policy import Policy, is_scope
 from amana.protocol.receipt import verify_receipt
 
 PATH: Final = "/v1/control"
@@ -50,6 +50,17 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """To whom a testimony is to go, or went on a day, and for what."""
+
+    to: str
+    purpose: str
+    state: str
+    requested_on: date
+    exported_on: date | None
+
+
+@dataclass(frozen=True)
 class Standing:
     """How a testimony stands; its policies were verified, the rest is the server's word."""
 
@@ -64,6 +75,7 @@ class Standing:
     """Readers who opened it, and on which day."""
     asked: tuple[date, ...]
     """The days on which readers asked about it; what they asked lies in the dead drop for a while."""
+    exports: tuple[Leaving, ...] = ()
 
     @property
     def is_withdrawn(self) -> bool:
@@ -222,6 +234,20 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         withdrawal=withdrawal,
         opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
         asked=tuple(parse_day(day) for day in answer["asked"]),
+        exports=tuple(map(_leaving, answer["exports"])),
+    )
+
+
+def _leaving(told: Any) -> Leaving:
+    if not (_STATE.fullmatch(told["state"]) and is_scope(told["purpose"])):
+        raise ValueError
+    day = told["exported_on"]
+    return Leaving(
+        to=check_id(told["to"]),
+        purpose=told["purpose"],
+        state=told["state"],
+        requested_on=parse_day(told["requested_on"]),
+        exported_on=None if day is None else parse_day(day),
     )
 
 
@@ -255,6 +281,17 @@ def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
             # Nobody can find it there without the codename, the server neither.
             gone = max(one.asked) + timedelta(days=DROP_DAYS)
             found.append({"case": one.case, "what": "questions", "until": gone.isoformat()})
+        found += [
+            {
+                "case": one.case,
+                "what": "exported",
+                "to": left.to,
+                "purpose": left.purpose,
+                "on": left.exported_on.isoformat(),
+            }
+            for left in one.exports
+            if left.exported_on is not None
+        ]
         if one.withdrawal is not None:
             until = one.withdrawal.backups_until.isoformat()
             found.append({"case": one.case, "what": "backups", "until": until})

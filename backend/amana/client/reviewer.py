@@ -217,7 +217,7 @@ class Reviewer(Staff):
                 found = verify_case(self._desk, verified.pins, case, described)
             beside = _threads_beside(out)
             warnings = _doubts(found, verified.directory, beside)
-            _download(self._desk, found, workplace, self._progress)
+            download(self._desk, found, workplace, self._progress)
             plain = _open_objects(found, workplace, self._progress)
             names = _names(found.manifest, out)
             if fault := _fault_of_account(plain[0]):
@@ -615,7 +615,7 @@ def _doubts_of_readers(found: VerifiedCase, directory: Directory) -> list[str]:
     ]
 
 
-def _download(desk: DeskClient, found: VerifiedCase, workplace: Path, progress: Progress) -> None:
+def download(desk: DeskClient, found: VerifiedCase, workplace: Path, progress: Progress) -> None:
     """Fetch every object as it is sealed; go on where an earlier connection, or run, was cut."""
     parts = [workplace / f"{item.i}.age" for item in found.manifest.objects]
     there = sum(path.stat().st_size for path in parts if path.exists())

@@ -21,7 +21,7 @@ from amana.export.stages import LEFT, Stage, after
 from amana.intake.models import Testimony
 from amana.intake.service import move, policy_chain, policy_versions
 from amana.protocol.consent import covers
-from amana.protocol.directory import Directory, Partner
+from amana.protocol.directory import Directory
 from amana.protocol.encoding import b64, canonical, check_id, random_id
 from amana.protocol.errors import BadSignature, ProtocolError
 from amana.protocol.handover import parse_handover

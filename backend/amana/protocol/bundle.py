@@ -173,7 +173,7 @@ class _Index(schema.StrictSchema):
     case = schema.identifier()
     export = schema.identifier()
     to = schema.identifier()
-    purpose = ma.fields.String(required=True, validate=lambda value: is_scope(value))
+    purpose = schema.text(64)
     identity_level = schema.one_of(*IDENTITY_LEVELS)
     maker = schema.identifier()
     directory = schema.counting()
@@ -251,6 +251,8 @@ def parse_index(data: bytes) -> Index:
     for path, digest in fields["tags"].items():
         check_path(path)
         check_sha256_hex(digest)
+    if not is_scope(fields["purpose"]):
+        raise schema.Fault("bundle-index", "The bundle is for a purpose that there is not.")
     objects = tuple(Bundled(**one) for one in fields["objects"])
     if [one.i for one in objects] != list(range(len(objects))):
         raise schema.Fault("bundle-index", "The objects of the bundle are not counted from 0.")
