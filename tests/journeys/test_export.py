@@ -106,6 +106,15 @@ def test_a_testimony_leaves_with_its_proof(office: Office, tmp_path: Path) -> No
     )  # fmt: skip
     assert closed == {"export": export, "state": "handed-over"}
 
+    # Who did what with it, for whoever asks.
+    page = tmp_path / "custody.html"
+    told = office.run(office.reader_key, "reviewer", "custody", case, "--html", page)
+    assert [one["what"] for one in told["events"]][-2:] == ["export-complete", "export-receipt"]
+    assert {one["proof"] for one in told["events"]} <= {"logged", "waiting"}
+    assert office.partner.stem not in page.read_text("utf-8")
+    [auditor] = (office.demo / "auditors").glob("*.key")
+    assert office.run(auditor, "reviewer", "custody", case)["case"] == case
+
     # One bit, and a table that says so.
     damaged = bytearray((folder / "data" / "files" / "1.bin").read_bytes())
     damaged[5] ^= 1

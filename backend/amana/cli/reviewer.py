@@ -13,7 +13,8 @@ from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option
 from amana.cli.tables import harmless, say, show
 from amana.client.casework import Caseworker, ReadNote
-from amana.client.errors import NetworkFailed, Usage
+from amana.client.custody import CustodyReader, custody_page
+from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.exporting import Derivative, Exporter
 from amana.client.keyfile import (
     PersonKeys,
@@ -39,6 +40,7 @@ from amana.protocol.note import DECISIONS, LIMIT_BYTES, RELATIONS
 
 as_reader = as_staff(Caseworker, "reader")
 as_exporter = as_staff(Exporter, "exporter")
+as_custody_reader = as_staff(CustodyReader, "watcher")
 COUNTED_UP_TO = 1000
 COLUMNS = {
     "case": "case",
@@ -579,6 +581,47 @@ def handed_over(exporter: Exporter, case: str, receipt: Path, as_json: bool) -> 
     case_argument(case)
     closed = exporter.file_receipt(case, read_limited(receipt, HANDOVER_LIMIT))
     say({"export": closed, "state": "handed-over"}, as_json, f"Export {closed} is handed over.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file for one page in Arabic and English, without scripts.",
+)
+@as_custody_reader
+@click.pass_context
+def custody(
+    ctx: click.Context, watcher: CustodyReader, case: str, page: Path | None, as_json: bool
+) -> None:
+    """Show what happened with CASE: who, what, when, under which authority, and whether it is proven. For auditors too."""
+    found = watcher.custody(case)
+    if page is not None:
+        _write_page(page, custody_page(case, found))
+    rows = [asdict(one) for one in found]
+    if as_json:
+        click.echo(json.dumps({"case": case, "events": rows}))
+    else:
+        columns = ("what", "who", "when", "authority", "signature", "proof")
+        show({one: one for one in columns}, rows, "who")
+    if any(one.signature not in {"verified", "none"} for one in found):
+        click.echo("custody-doubtful: An act does not verify.", err=True)
+        ctx.exit(NotVerified.exit_status)
+    if any(one.proof not in {"logged", "waiting"} for one in found):
+        click.echo("custody-doubtful: A proof does not verify.", err=True)
+        ctx.exit(NotVerified.exit_status)
+
+
+def _write_page(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        raise Usage(
+            "The page cannot be written, or is there already.", slug="file-exists"
+        ) from None
 
 
 def _written(number: int, as_json: bool) -> None:
