@@ -1,14 +1,22 @@
 """Openings: one sealed file, one plaintext, and a header whose MAC must hold."""
 
+import base64
+import hashlib
+import hmac
 import io
+import json
 import os
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
 from amana.protocol import age
-from amana.protocol.encoding import canonical, sha256_hex
+from amana.protocol.encoding import canonical, sha256_hex, unb64
 from amana.protocol.errors import CannotOpen, NotSealed, ProtocolError
 from amana.protocol.opening import LIMIT_BYTES, Opening, OpeningDiffers, make_opening
 from amana.protocol.sealing import (
@@ -161,3 +169,40 @@ def test_what_is_no_opening_is_refused(data: bytes, slug: str) -> None:
 def test_any_bytes_are_refused_in_our_own_words(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         Opening.parse(data)
+
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "opening.json").read_text("utf-8"))
+
+
+def test_the_committed_vectors_hold() -> None:
+    opening = Opening.parse(VECTORS["opening"].encode("ascii"))
+    found = opening.blocks(io.BytesIO(unb64(VECTORS["sealed"])))
+    assert b"".join(map(bytes, found)) == unb64(VECTORS["data"])
+
+
+@pytest.mark.parametrize("vector", VECTORS["refused"], ids=lambda one: one["why"])
+def test_the_committed_refusals_hold(vector: dict[str, str]) -> None:
+    opening = Opening.parse(vector["opening"].encode("ascii"))
+    with pytest.raises(ProtocolError) as refused:
+        opening.verify(io.BytesIO(unb64(vector["sealed"] or VECTORS["sealed"])))
+    assert refused.value.slug == vector["slug"]
+
+
+def test_the_vectors_are_read_alike_by_the_format_alone() -> None:
+    """An independent reading of C2SP age: HKDF, HMAC and ChaCha20-Poly1305, and nothing of ours but Base64."""
+    sealed, opening = unb64(VECTORS["sealed"]), json.loads(VECTORS["opening"])
+    key = unb64(opening["file_key"])
+
+    def hkdf(salt: bytes, info: bytes) -> bytes:
+        return HKDF(SHA256(), length=32, salt=salt, info=info).derive(key)
+
+    header, _, rest = sealed.partition(b"\n--- ")
+    mac, _, payload = rest.partition(b"\n")
+    expected = hmac.digest(hkdf(b"", b"header"), header + b"\n---", "sha256")
+    assert mac == base64.b64encode(expected).rstrip(b"=")
+    cipher = ChaCha20Poly1305(hkdf(payload[:16], b"payload"))
+    framed = cipher.decrypt(bytes(11) + b"\1", payload[16:], None)
+    length = int.from_bytes(framed[:8], "big")
+    assert hashlib.sha256(framed[8 : 8 + length]).hexdigest() == opening["sha256"]
+    assert hashlib.sha256(sealed).hexdigest() == opening["sealed_sha256"]
+    assert length == opening["len"]
