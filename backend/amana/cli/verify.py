@@ -32,7 +32,6 @@ from amana.protocol.sealing import Identity
 from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT_BYTES
 from amana.protocol.tlogproof import SUFFIX
 
-
 IDENTITY_LIMIT_BYTES = 64 * 1024
 PROVEN = {
     "root": "The officers of the service vouch for what follows",
