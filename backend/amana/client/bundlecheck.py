@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any, BinaryIO, Final
 
 from amana.client.bundle import READ_BYTES, Entry
-from amana.client.directory import fetch_version, read_root
+from amana.client.directory import custody_logs, fetch_version, read_root
 from amana.client.errors import ClientError, NotVerified
 from amana.client.progress import Advance
 from amana.client.verify import Check
@@ -37,6 +37,7 @@ from amana.protocol.bundle import (
     parse_manifest,
     sealed_path,
 )
+from amana.protocol.checkpoint import NoteKey
 from amana.protocol.consent import Entry as PolicyEntry
 from amana.protocol.consent import check_chain, covers
 from amana.protocol.control import Head, parse_control
@@ -204,6 +205,7 @@ class _Verifier:
         self._pins: RootPins | None = None
         self._index: Index | None = None
         self._directories: dict[int, Directory] = {}
+        self._logs: dict[str, NoteKey] = {}
         self._receipt: Receipt | None = None
         self._events: list[LoggedEvent] = []
         self._chain: list[PolicyEntry] = []
@@ -313,6 +315,7 @@ class _Verifier:
 
         for version, _ in self._contents.matching(_TARGETS):
             self._directories[version] = fetch_version(get, self._root, version).directory
+        self._logs = {key.name: key for key in custody_logs(get, self._root)}
         if not self._directories:
             raise NotVerified("The directory is missing.")
         versions = ", ".join(map(str, sorted(self._directories)))
@@ -443,13 +446,17 @@ class _Verifier:
 
     def _check_log(self) -> str:
         self._known(self._events, "the events do not verify")
+        logs = self._known(self._logs, "the directory does not verify")
+        order = {name: place for place, name in enumerate(logs)}
         places, sizes, cosigned = [], set(), set()
         for one in self._events:
             if one.proof is None:
                 raise NotVerified(f"Event {one.number} has no proof that the log holds it.")
-            pins = self.pins
-            signed = one.proof.verify(one.leaf, pins.custody_log, (), pins.document["quorum"])
-            places.append(one.proof.index)
+            log = logs.get(one.proof.origin)
+            if log is None:
+                raise NotVerified("An event is proven by another log than the roots pin.")
+            signed = one.proof.verify(one.leaf, log, (), self.pins.document["quorum"])
+            places.append((order[log.name], one.proof.index))
             sizes.add(signed.checkpoint.size)
             cosigned |= set(signed.cosigned)
         if places != sorted(set(places)):

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from amana.client.directory import fetch_version
+from amana.client.directory import custody_logs, fetch_version
 from amana.client.errors import ClientError, NotVerified
 from amana.client.exporting import case_events
+from amana.client.log import prove_somewhere
 from amana.client.reviewer import case_argument, verifying
 from amana.client.staff import Staff
 from amana.protocol.action import parse_action
-from amana.protocol.directory import Directory, RootPins
+from amana.protocol.checkpoint import NoteKey
+from amana.protocol.directory import Directory
 from amana.protocol.encoding import check_sha256_hex, parse_canonical, parse_day
 from amana.protocol.errors import ProtocolError
 from amana.protocol.receipt import leaf
-from amana.protocol.tlogproof import TlogProof
 
 EVENT_LIMIT: Final = 256 * 1024
 
@@ -46,6 +47,7 @@ class CustodyReader(Staff):
         verified = self._directory()
         directories: dict[int, Directory] = {verified.directory.version: verified.directory}
         found = case_events(self._desk, case)
+        logs = custody_logs(self._get, self._root)
         entries = []
         with self._progress.step("Checking", len(found)) as advance:
             for content, key in found:
@@ -54,24 +56,17 @@ class CustodyReader(Staff):
                     event = parse_canonical(content, limit=EVENT_LIMIT)
                     if not isinstance(event, dict) or event.get("case") != case:
                         raise NotVerified("An event is of another case.", slug="custody-differs")
-                    proof, place = self._proven(verified.pins, commitment)
+                    proof, place = self._proven(logs, commitment)
                     entries.append(self._entry(event, directories, commitment, proof, place))
                 advance(1)
         return sorted(entries, key=lambda one: (one.place is None, one.place or 0, one.when))
 
-    def _proven(self, pins: RootPins, commitment: bytes) -> tuple[str, int | None]:
-        name = pins.custody_log.name.rpartition("/")[2]
-        answer = self._desk.transport.get(
-            f"/log/{name}/proof/{commitment.hex()}", patience=self._desk.patience
-        )
-        if answer is None:
-            return "waiting", None
+    def _proven(self, logs: Sequence[NoteKey], commitment: bytes) -> tuple[str, int | None]:
         try:
-            proof = TlogProof.parse(answer)
-            proof.verify(commitment, pins.custody_log, (), pins.document["quorum"])
-        except ProtocolError as error:
+            proof = prove_somewhere(self._desk.transport, logs, commitment)
+        except NotVerified as error:
             return error.slug, None
-        return "logged", proof.index
+        return ("waiting", None) if proof is None else ("logged", proof.index)
 
     def _entry(
         self,

@@ -15,6 +15,7 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from amana.client.errors import ClientError, NotVerified, Usage
+from amana.protocol.checkpoint import NoteKey
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     LIMIT_BYTES,
@@ -162,7 +163,7 @@ def fetch_version(
     Where several roots fit, nothing tells which was in force: the newest is taken, or the oldest.
     """
     with refusals():
-        chain = _follow_roots(get, root)
+        chain = follow_roots(get, root)
         targets = _parsed(Targets, _demanded(get, f"{version}.targets.json"))
         signed_under = signing_root(chain if oldest_root else chain[::-1], targets)
         if targets.signed.version != version:
@@ -186,7 +187,7 @@ def fetch_expired(get: Getter, root: bytes, cache: Path | None) -> Published:
     server's key calls it the newest, and none older than one seen in the `cache` is taken.
     """
     with refusals():
-        newest = _follow_roots(get, root)[-1].signed
+        newest = follow_roots(get, root)[-1].signed
         timestamp = _signed_under(newest, Timestamp, _demanded(get, "timestamp.json"))
         name = f"{timestamp.snapshot_meta.version}.snapshot.json"
         snapshot = _signed_under(newest, Snapshot, _demanded(get, name))
@@ -241,7 +242,7 @@ def _parsed(kind: type[T], content: bytes) -> Metadata[T]:
     return metadata
 
 
-def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
+def follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
     """Return the roots from the trusted one on; each is signed by the one before and by itself."""
     pins = read_root(root)
     chain = [Metadata[Root].from_bytes(root)]
@@ -256,6 +257,16 @@ def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
             raise NotVerified("The root is of another installation.", slug="directory-tampered")
         chain.append(following)
     return chain
+
+
+def custody_logs(get: Getter, root: bytes) -> list[NoteKey]:
+    """Return the custody logs that the chain of roots from the trusted one pins, the oldest first.
+
+    There is more than one where a log ended and another was opened in its place. Raises NotVerified.
+    """
+    with refusals():
+        pinned = [check_root(one.signed).custody_log for one in follow_roots(get, root)]
+    return list({one.name: one for one in pinned}.values())
 
 
 def check_next_root(current: Root, following: Metadata[Root]) -> None:

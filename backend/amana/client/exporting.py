@@ -19,9 +19,10 @@ from amana.client.bundle import READ_BYTES, Chunks, Source, archive, archive_siz
 from amana.client.bundlecheck import APPROVAL, RECEIPT, REQUEST, check_bundle, read_contents
 from amana.client.bundlereadme import readmes
 from amana.client.casework import Caseworker
-from amana.client.directory import VerifiedDirectory, fetch_version
+from amana.client.directory import VerifiedDirectory, custody_logs, fetch_version
 from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.filenames import safe_name
+from amana.client.log import prove_somewhere
 from amana.client.reviewer import VerifiedCase, case_argument, download, verify_case, verifying
 from amana.protocol.action import parse_action
 from amana.protocol.bundle import (
@@ -37,6 +38,7 @@ from amana.protocol.bundle import (
     sealed_path,
     sign_index,
 )
+from amana.protocol.checkpoint import NoteKey
 from amana.protocol.control import parse_control
 from amana.protocol.directory import Directory
 from amana.protocol.encoding import (
@@ -55,7 +57,6 @@ from amana.protocol.opening import Opening, make_opening
 from amana.protocol.policy import is_scope, parse_policy
 from amana.protocol.receipt import leaf
 from amana.protocol.sealing import Digests, seal_stream
-from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT
 from amana.protocol.tlogproof import TlogProof
 
 MAX_EVENTS: Final = 5000
@@ -259,7 +260,7 @@ class Exporter(Caseworker):
             data[REQUEST] = _small(canonical(export.signed["request"]))
             data[APPROVAL] = _small(canonical(export.signed["approval"]))
         data |= self._consent(export.case)
-        events = self._events(export.case, verified)
+        events = self._events(export.case)
         for number, event in enumerate(events, start=1):
             stem = f"data/custody/{number:05d}"
             data[f"{stem}.event.json"] = _small(event.content)
@@ -279,25 +280,23 @@ class Exporter(Caseworker):
                 files[f"data/statements/{said.seq or place}.json"] = _small(one)
         return files
 
-    def _events(self, case: str, verified: VerifiedDirectory) -> list[_Event]:
+    def _events(self, case: str) -> list[_Event]:
         """Return all events of a case that the server shows, each with its proof, in the order of the log."""
         found = case_events(self._desk, case)
-        log = verified.pins.custody_log.name.rpartition("/")[2]
+        logs = custody_logs(self._get, self._root)
+        order = {key.name: place for place, key in enumerate(logs)}
         proven = []
         with self._progress.step("Fetching proofs", len(found)) as advance:
             for content, key in found:
-                proven.append(_Event(content, key, self._proof(log, leaf(content, key))))
+                proven.append(_Event(content, key, self._proof(logs, leaf(content, key))))
                 advance(1)
-        return sorted(proven, key=lambda one: one.proof.index)
+        return sorted(proven, key=lambda one: (order[one.proof.origin], one.proof.index))
 
-    def _proof(self, log: str, entry: bytes) -> TlogProof:
+    def _proof(self, logs: Sequence[NoteKey], entry: bytes) -> TlogProof:
         for tried in range(1, PROOF_TRIES + 1):
-            answer = self._desk.transport.get(
-                f"/log/{log}/proof/{entry.hex()}", patience=self._desk.patience
-            )
-            if answer is not None:
-                with verifying("a proof"):
-                    return TlogProof.parse(answer[: PROOF_LIMIT + 1])
+            proof = prove_somewhere(self._desk.transport, logs, entry)
+            if proof is not None:
+                return proof
             if tried < PROOF_TRIES:
                 self._desk.patience.wait(1, NetworkFailed("The log does not hold an event yet."))
         raise NotVerified(
