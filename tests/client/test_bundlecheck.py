@@ -162,6 +162,28 @@ def test_an_archive_that_was_cut_extended_or_put_in_another_order_is_refused(
         assert "order" in faults(bundle.check(place))["files"]
 
 
+class Dribbling(io.RawIOBase):
+    """Gives a few bytes at once, as a stream may."""
+
+    def __init__(self, data: bytes) -> None:
+        self.source, self.turn = io.BytesIO(data), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.turn += 1
+        view = memoryview(buffer)[: self.turn % 1000 + 1]
+        return self.source.readinto(view)
+
+
+def test_a_stream_may_give_less_than_it_is_asked_for(bundle: Bundle, tmp_path: Path) -> None:
+    place = tmp_path / "bundle.tar"
+    write_archive(place, loaded(bundle))
+    entries = tar_entries(Dribbling(place.read_bytes()))  # type: ignore[arg-type]
+    assert faults(check_bundle(read_contents(entries), bundle.root)) == {}
+
+
 def test_a_folder_holds_plain_files_only(bundle: Bundle, tmp_path: Path) -> None:
     for number, make in enumerate(
         (

@@ -37,6 +37,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Leaving, 
 
 def custody(place: tuple[Leaving, Lying, str], keys: PersonKeys) -> list[Entry]:
     leaving, _, url = place
+    # The client looks at a real clock.
+    leaving.organisation.clock.follow()
     with Transport(url, silence_seconds=10) as transport:
         patience = Patience(attempts=2, first_seconds=0.01)
         reader = CustodyReader(transport, leaving.organisation.root, keys, patience=patience)

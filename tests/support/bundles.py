@@ -46,6 +46,8 @@ def sequenced(organisation: Organisation) -> Iterator[None]:
 
 @contextmanager
 def exporting(organisation: Organisation, keys: PersonKeys) -> Iterator[Exporter]:
+    # The client looks at a real clock.
+    organisation.clock.follow()
     with (
         sequenced(organisation),
         organisation.served() as url,

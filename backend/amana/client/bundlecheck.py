@@ -120,13 +120,21 @@ def read_contents(entries: Iterable[Entry], advance: Advance = lambda _count: No
             total += entry.size
             if entry.size > MAX_SMALL_BYTES or total > MAX_SMALL_TOTAL:
                 raise BundleInvalid("bundle-size", "A file of the bundle is too large.")
-            data = entry.stream.read(entry.size + 1)
+            data = _whole(entry.stream, entry.size)
             found.small[entry.path] = data
             found.hashes[entry.path] = sha256_hex(data)
             advance(len(data))
     except ProtocolError as error:
         found.fault = error.title if before is None else f"{error.title} (at or behind {before})"
     return found
+
+
+def _whole(stream: BinaryIO, size: int) -> bytes:
+    """Read a small file, also from a stream that gives less at once than it is asked for."""
+    data = b""
+    while len(data) <= size and (more := stream.read(size + 1 - len(data))):
+        data += more
+    return data
 
 
 def _read_large(found: Contents, entry: Entry, advance: Advance) -> None:
