@@ -12,7 +12,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drop, queue, routing, sealing, staff, testimonies, uploads, withdrawal
+from benchmarks import (
+    bundle,
+    drop,
+    queue,
+    routing,
+    sealing,
+    staff,
+    testimonies,
+    uploads,
+    withdrawal,
+)
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -22,6 +32,7 @@ from tests.support.uploads import Client
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
 PARTS = (
+    "bundle",
     "drop",
     "queue",
     "routing",
@@ -59,13 +70,15 @@ def main() -> None:
     wanted = {arguments.only} if arguments.only else set(PARTS)
     if "sealing" in wanted:
         figures["sealing"] = sealing.measure(64, arguments.runs)
+    if "bundle" in wanted:
+        figures["bundle"] = {"one large object": bundle.measure(arguments.mib, arguments.runs)}
     if "drop" in wanted:
         figures["drop"] = {"256 slots": drop.measure(arguments.runs)}
     if "routing" in wanted:
         figures["routing"] = routing.measure(arguments.runs)
     if "queue" in wanted:
         figures["queue"] = _queues(arguments.cases)
-    if wanted - {"queue", "routing", "sealing"}:
+    if wanted - {"bundle", "queue", "routing", "sealing"}:
         with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
             _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
     TARGET.parent.mkdir(exist_ok=True)

@@ -17,6 +17,7 @@ from amana.config import Config
 from amana.consent import routes as consent
 from amana.custody import routes as custody
 from amana.directory import routes as directory
+from amana.export import routes as export
 from amana.intake import routes as intake
 from amana.intake.writers import Writers
 from amana.ops import health
@@ -60,6 +61,8 @@ BLUEPRINTS = {
         routing.routing,
         vault.releases,
         retention.retention,
+        export.exports,
+        consent.histories,
         people.people,
         people.enrolling,
     ),

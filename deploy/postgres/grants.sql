@@ -12,7 +12,7 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM amana_intake, amana_desk, amana_m
 -- Both look whether the schema is theirs.
 GRANT SELECT ON alembic_version TO amana_intake, amana_desk;
 
--- What happened is added to; neither process can read it back, change it or delete it.
+-- What happened is added to; neither process can change or delete it.
 GRANT INSERT ON events, waiting_leaves TO amana_intake, amana_desk;
 
 -- Intake gives the leaves of both logs their places, and publishes; a place once given stays. Both serve what is
@@ -49,6 +49,9 @@ GRANT SELECT, UPDATE (ended_on, ended_because) ON releases TO amana_intake;
 GRANT SELECT ("case", request), DELETE ON released_shares, release_answers TO amana_intake;
 GRANT SELECT ("case"), DELETE ON share_pieces TO amana_intake;
 
+-- It tells witnesses where their testimony went, and ends what has not left.
+GRANT SELECT ("case", id, partner, purpose, identity_level, state, requested_on, exported_on), UPDATE (state) ON exports TO amana_intake;
+
 -- Desk: staff sign in, open and read; of a testimony only its state changes, whether it was routed, and how long it is kept.
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
 GRANT UPDATE (state, routed, kept_since, allows, prolonged_until, ends_on) ON testimonies TO amana_desk;
@@ -73,6 +76,11 @@ GRANT SELECT, UPDATE (k, custodians) ON vaults TO amana_desk;
 GRANT SELECT, INSERT, DELETE ON shares, share_pieces, released_shares TO amana_desk;
 GRANT SELECT, INSERT ON releases, release_answers TO amana_desk;
 GRANT UPDATE (released_on, opened_on, ended_on, ended_because) ON releases TO amana_desk;
+
+-- Cases leave: asked for, decided, reported. What happened with a case is shown to its readers and to auditors, and what
+-- its witness said later.
+GRANT SELECT, INSERT, UPDATE ON exports TO amana_desk;
+GRANT SELECT ON events, control_statements TO amana_desk;
 
 -- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
 GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;

@@ -55,6 +55,7 @@ class Row:
 ANYBODY = Row(None)
 OTHER = "b" * 32
 ABOUT = {"action": {}, "person": OTHER}
+ASKED = {"to": OTHER, "purpose": "iiim", "identity_level": "anonymous"}
 CLOSED = {
     ("GET", "/v1/cases"): Row(Permission.LIST_CASES),
     ("GET", "/v1/case-counts"): Row(Permission.LIST_CASES),
@@ -190,6 +191,28 @@ CLOSED = {
         Permission.REINSTATE, {**ABOUT, "reason": "x"}
     ),
     ("POST", "/v1/people/<person>/confirmation"): Row(Permission.CONFIRM_ACCESS, ABOUT),
+    ("POST", "/v1/cases/<case>/exports"): Row(Permission.REQUEST_EXPORT, {"action": {}, **ASKED}),
+    ("GET", "/v1/exports"): Row(Permission.SEE_EXPORTS),
+    ("POST", "/v1/exports/<export>/decisions"): Row(
+        Permission.APPROVE_EXPORT,
+        {"action": {}, "export": OTHER, **ASKED, "decision": "approve", "request": OTHER},
+    ),
+    ("GET", "/v1/exports/<export>/leave"): Row(Permission.REQUEST_EXPORT),
+    ("POST", "/v1/exports/<export>/completion"): Row(
+        Permission.REQUEST_EXPORT,
+        {
+            "action": {},
+            "export": OTHER,
+            "bag_sha256": "0" * 64,
+            "sealed_sha256": "0" * 64,
+            "size": 1,
+        },
+    ),
+    ("POST", "/v1/exports/<export>/receipt"): Row(
+        Permission.REQUEST_EXPORT, {"action": {}, "export": OTHER, "receipt": {}}
+    ),
+    ("GET", "/v1/cases/<case>/custody"): Row(Permission.SEE_CUSTODY),
+    ("GET", "/v1/cases/<case>/consent"): Row(Permission.OPEN_CASE),
     ("DELETE", "/v1/sessions"): ANYBODY,
 }
 
@@ -220,7 +243,8 @@ def test_every_route_has_a_row_and_every_row_a_route(app: Flask) -> None:
 
 def path_of(rule: str, **parts: str) -> str:
     path = rule.replace("<int:n>", "1")
-    for name, value in {"case": "a" * 32, "person": OTHER, "request": "c" * 32, **parts}.items():
+    usual = {"case": "a" * 32, "person": OTHER, "request": "c" * 32, "export": OTHER}
+    for name, value in {**usual, **parts}.items():
         path = path.replace(f"<{name}>", value)
     return path
 
@@ -289,6 +313,12 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
         assert own.status_code == 200
     elif rule.endswith("/grants"):
         assert (own.status_code, own.get_json()["type"]) == (403, "opening-needed")
+    elif rule.endswith("/custody"):
+        # It tells of acts, not of what was said.
+        assert (own.status_code, own.get_json()["type"]) == (403, "not-assigned")
+        assert staff["chemical+reviewer"].claim(made.case).status_code == 204
+        assert send(staff["chemical+reviewer"], method, path, ANYBODY).status_code == 200
+        assert send(staff["auditor"], method, path, ANYBODY).status_code == 200
     else:
         assert (own.status_code, own.get_json()["type"]) == (403, "not-assigned")
         assert staff["chemical+reviewer"].claim(made.case).status_code == 204

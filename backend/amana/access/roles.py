@@ -32,6 +32,11 @@ class Permission(StrEnum):
     SEE_RECORD = "see-record"
     SEE_RULES = "see-rules"
     SET_RULES = "set-rules"
+    REQUEST_EXPORT = "request-export"
+    APPROVE_EXPORT = "approve-export"
+    SEE_EXPORTS = "see-exports"
+    WATCH_EXPORTS = "watch-exports"
+    SEE_CUSTODY = "see-custody"
 
 
 _READERS = frozenset({"reviewer", "lead"})
@@ -65,6 +70,11 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.SEE_RECORD: _WATCHERS,
     Permission.SEE_RULES: _WATCHERS,
     Permission.SET_RULES: _ADMINISTRATORS,
+    Permission.REQUEST_EXPORT: _READERS,
+    Permission.APPROVE_EXPORT: _ADMINISTRATORS,
+    Permission.SEE_EXPORTS: _READERS | _WATCHERS,
+    Permission.WATCH_EXPORTS: _WATCHERS,
+    Permission.SEE_CUSTODY: _READERS | frozenset({"auditor"}),
 }
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "witness": "amana.cli.witness:witness",
     "cosigner": "amana.cli.cosigner:cosigner",
     "monitor": "amana.cli.monitor:monitor",
+    "partner": "amana.cli.partner:partner",
     "verify": "amana.cli.verify:verify",
 }
 

@@ -145,6 +145,16 @@ def _told(standing: Standing) -> dict[str, Any]:
         "opened": [{"reader": reader, "day": day.isoformat()} for reader, day in standing.opened],
         "asked": [day.isoformat() for day in standing.asked],
         "releases": [_release(one) for one in standing.releases],
+        "exports": [
+            {
+                "to": one.to,
+                "purpose": one.purpose,
+                "state": one.state,
+                "requested_on": one.requested_on.isoformat(),
+                "exported_on": None if one.exported_on is None else one.exported_on.isoformat(),
+            }
+            for one in standing.exports
+        ],
         "withdrawal": _days(standing.withdrawal),
         "ends_on": None if standing.ends_on is None else standing.ends_on.isoformat(),
         "expired": _days(standing.expired),
@@ -198,6 +208,9 @@ def _lines(told: dict[str, Any]) -> list[str]:
         f"  a reader asked you on {day}; see 'amana witness replies'" for day in told["asked"]
     ]
     lines += [_release_line(one) for one in told["releases"]]
+    for one in told["exports"]:
+        when = f"went on {one['exported_on']}" if one["exported_on"] else f"is {one['state']}"
+        lines.append(f"  export to {one['to']} for {one['purpose']}: {when}")
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
         day = told["withdrawal"]["destroy_on"]
@@ -368,6 +381,8 @@ def withdraw(
     lines = [text for one in done for text in _lines(_told(one))]
     if any(one["what"] in {"opened", "released"} for one in honest):
         lines.append("What somebody has read cannot be taken from them.")
+    if any(one["what"] == "exported" for one in honest):
+        lines.append("What was handed to a partner cannot be taken back from here; ask them.")
     say(document, as_json, *(lines or _none(done)))
 
 

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Commands that check what someone shows you; they need no key, and a network only to fetch it."""
+"""Commands that check what someone shows you; they need a network only to fetch it, and a key only for what is sealed."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from amana.cli.options import FILE, json_option, proxy_option, root_option
+from amana.cli.tables import harmless
+from amana.client.bundle import opened_bundle, size_of
+from amana.client.bundlecheck import NOT_PROVEN, check_bundle, read_contents
 from amana.client.directory import newest_pins, read_root
 from amana.client.errors import NotVerified, Usage
+from amana.client.keyfile import read_key, read_passphrase
 from amana.client.log import fetch_proof, from_folder, from_server
+from amana.client.progress import progress_for
 from amana.client.transport import Transport
 from amana.client.verify import (
     ROOT_LIMIT_BYTES,
@@ -24,8 +30,26 @@ from amana.client.verify import (
 )
 from amana.protocol.directory import RootPins
 from amana.protocol.receipt import LIMIT_BYTES
+from amana.protocol.sealing import Identity
 from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT_BYTES
 from amana.protocol.tlogproof import SUFFIX
+
+IDENTITY_LIMIT_BYTES = 64 * 1024
+PROVEN = {
+    "root": "The officers of the service vouch for what follows",
+    "files": "The bundle is whole, and nothing in it was altered",
+    "directory": "The officers vouched for everybody who signed",
+    "maker": "A reader of the service put this together",
+    "receipt": "The service received the testimony on this day at the latest",
+    "ciphertext": "These are the sealed files that arrived",
+    "content": "The content is what the witness's program sealed",
+    "derivatives": "Translations and redactions, with source and maker",
+    "custody": "Who did what with the case, each act signed",
+    "log": "All of it stands in the public log, unchanged",
+    "policy": "What the witness allowed, in the witness's own signature",
+    "export": "One person asked for this export, and another approved it",
+    "consent": "The witness's consent covers recipient and purpose",
+}
 
 
 @click.group()
@@ -131,14 +155,75 @@ def log(
     _say(ctx, checks, "log", as_json)
 
 
-def _say(ctx: click.Context, checks: list[Check], what: str, as_json: bool) -> None:
+@verify.command()
+@click.argument("place", metavar="FILE_OR_DIR", type=click.Path(exists=True, path_type=Path))
+@root_option
+@click.option(
+    "--identity",
+    type=FILE,
+    help="What opens a sealed bundle: your key file, or a file with AGE-SECRET-KEY-PQ-1….",
+)
+@json_option
+@click.pass_context
+def bundle(
+    ctx: click.Context, place: Path, root: Path, identity: Path | None, as_json: bool
+) -> None:
+    """Check an exported bundle: a folder, its archive, or the sealed file. Nothing is written."""
+    key = None if identity is None else _identity(identity)
+    with (
+        opened_bundle(place, key) as entries,
+        progress_for(as_json=as_json).step("Checking", size_of(place)) as advance,
+    ):
+        contents = read_contents(entries, advance)
+    checks = check_bundle(contents, read_limited(root, ROOT_LIMIT_BYTES))
+    _say(ctx, checks, "bundle", as_json, show=show_checks)
+
+
+def _identity(path: Path) -> Identity | None:
+    content = read_limited(path, IDENTITY_LIMIT_BYTES)
+    lines = [one.strip() for one in content.splitlines()]
+    for line in lines:
+        if line.startswith(b"AGE-SECRET-KEY-PQ-1"):
+            return Identity.parse(line.decode("ascii", "replace"))
+    return read_key(path, read_passphrase()).intake
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Print a table for somebody who is no engineer: what was proven, what was not, what cannot be."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for title in ("", "what", "found"):
+        table.add_column(title, overflow="fold")
+    for one in checks:
+        proven = PROVEN.get(one.name, one.name)
+        table.add_row("proven" if one.ok else "NOT", proven, harmless(one.detail))
+    Console().print(table)
+    click.echo("\nNo bundle can prove:")
+    for what in NOT_PROVEN:
+        click.echo(f"  - {what}")
+
+
+def _show_lines(checks: Sequence[Check]) -> None:
+    for check in checks:
+        click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+
+
+def _say(
+    ctx: click.Context,
+    checks: list[Check],
+    what: str,
+    as_json: bool,
+    *,
+    show: Callable[[Sequence[Check]], None] = _show_lines,
+) -> None:
     verified = all(check.ok for check in checks)
     if as_json:
         document = {"verified": verified, "checks": [asdict(check) for check in checks]}
         click.echo(json.dumps(document))
     else:
-        for check in checks:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+        show(checks)
     if not verified:
         click.echo(f"{what}-invalid: The {what} does not verify.", err=True)
         ctx.exit(NotVerified.exit_status)

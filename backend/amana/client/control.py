@@ -72,6 +72,17 @@ class Expired:
 
 
 @dataclass(frozen=True)
+class Leaving:
+    """To whom a testimony is to go, or went on a day, and for what."""
+
+    to: str
+    purpose: str
+    state: str
+    requested_on: date
+    exported_on: date | None
+
+
+@dataclass(frozen=True)
 class Standing:
     """How a testimony stands; its policies were verified, the rest is the server's word."""
 
@@ -90,6 +101,7 @@ class Standing:
     ends_on: date | None = None
     """The day on which it expires, unless it is kept."""
     expired: Expired | None = None
+    exports: tuple[Leaving, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -253,6 +265,7 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         releases=tuple(map(_release, answer["releases"])),
         ends_on=None if ends_on is None else parse_day(ends_on),
         expired=expired,
+        exports=tuple(map(_leaving, answer["exports"])),
     )
 
 
@@ -267,6 +280,19 @@ def _release(told: Any) -> Release:
         released_on=parse_day(told["released_on"]),
         opened_on=None if opened is None else parse_day(opened),
         expires_on=parse_day(told["expires_on"]),
+    )
+
+
+def _leaving(told: Any) -> Leaving:
+    if not (_STATE.fullmatch(told["state"]) and is_scope(told["purpose"])):
+        raise ValueError
+    day = told["exported_on"]
+    return Leaving(
+        to=check_id(told["to"]),
+        purpose=told["purpose"],
+        state=told["state"],
+        requested_on=parse_day(told["requested_on"]),
+        exported_on=None if day is None else parse_day(day),
     )
 
 
@@ -322,6 +348,17 @@ def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
             }
             for release in one.releases
             if release.opened_on is not None
+        ]
+        found += [
+            {
+                "case": one.case,
+                "what": "exported",
+                "to": left.to,
+                "purpose": left.purpose,
+                "on": left.exported_on.isoformat(),
+            }
+            for left in one.exports
+            if left.exported_on is not None
         ]
         if one.withdrawal is not None:
             until = one.withdrawal.backups_until.isoformat()

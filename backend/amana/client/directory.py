@@ -24,6 +24,7 @@ from amana.client.logwatch import (
     check_quorum,
     not_logged,
 )
+from amana.protocol.checkpoint import NoteKey
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     LIMIT_BYTES,
@@ -341,6 +342,16 @@ def newest_pins(get: Getter, root: bytes) -> RootPins:
     """
     with refusals():
         return check_root(follow_roots(get, root)[-1].signed)
+
+
+def custody_logs(get: Getter, root: bytes) -> list[NoteKey]:
+    """Return the custody logs that the chain of roots from the trusted one pins, the oldest first.
+
+    There is more than one where a log ended and another was opened in its place. Raises NotVerified.
+    """
+    with refusals():
+        pinned = [check_root(one.signed).custody_log for one in follow_roots(get, root)]
+    return list({one.name: one for one in pinned}.values())
 
 
 def check_next_root(current: Root, following: Metadata[Root]) -> None:

@@ -177,6 +177,16 @@ def fetch_proof(transport: Transport, key: NoteKey, leaf: bytes) -> TlogProof:
     return proof
 
 
+def prove_somewhere(transport: Transport, keys: Sequence[NoteKey], leaf: bytes) -> TlogProof | None:
+    """Return a proof by the newest of these logs that holds a leaf; None while none does. Raises NotVerified."""
+    for key in reversed(keys):
+        try:
+            return fetch_proof(transport, key, leaf)
+        except LogIncomplete:
+            continue
+    return None
+
+
 def try_for_proof(transport: Transport, key: NoteKey, leaf: bytes) -> TlogProof | None:
     """Return a proof if the log has one within a second or two; without it a receipt is as good as with it."""
     for seconds in PROOF_WAITS_SECONDS:

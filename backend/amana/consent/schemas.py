@@ -4,6 +4,7 @@
 import marshmallow as ma
 
 from amana.intake.schemas import PolicyVersionOut, ReceiptOut
+from amana.protocol.encoding import b64
 
 
 class StatementIn(ma.Schema):
@@ -50,6 +51,24 @@ class ReleaseOut(ma.Schema):
     expires_on = ma.fields.Date()
 
 
+class ExportedOut(ma.Schema):
+    """To whom the testimony is to go, or went, and for what; from the day of `exported_on` it cannot be recalled."""
+
+    to = ma.fields.String()
+    purpose = ma.fields.String()
+    identity_level = ma.fields.String()
+    state = ma.fields.String()
+    requested_on = ma.fields.Date()
+    exported_on = ma.fields.Date(allow_none=True)
+
+
+class HistoryOut(ma.Schema):
+    """The versions of the policy and the statements of the witness, Base64 as they were signed."""
+
+    policies = ma.fields.List(ma.fields.Nested(PolicyVersionOut))
+    statements = ma.fields.Function(lambda one: [b64(said) for said in one.statements])
+
+
 class StatusOut(ma.Schema):
     """How a testimony stands; `seq` and `prev_sha256` are the end of its chain of statements."""
 
@@ -69,5 +88,5 @@ class StatusOut(ma.Schema):
         ma.fields.Date(), metadata={"description": "The days on which readers asked about it."}
     )
     releases = ma.fields.List(ma.fields.Nested(ReleaseOut))
-    exports = ma.fields.List(ma.fields.Dict())
+    exports = ma.fields.List(ma.fields.Nested(ExportedOut))
     receipt = ma.fields.Nested(ReceiptOut, allow_none=True)

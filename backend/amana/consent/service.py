@@ -4,7 +4,7 @@
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 
 from amana.access.actions import days_of
 from amana.access.models import SignedAction
+from amana.access.roles import Actor
 from amana.consent.models import EXPIRED, WITHDRAWN, ControlStatement, Destruction, SpentNonce
 from amana.custody import service as custody
 from amana.errors import CaseExpired, CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
+from amana.export import service as exports
 from amana.intake.models import Grant, ObjectState, PolicyVersion, State, Testimony, UploadedObject
 from amana.intake.retention import allows
 from amana.intake.service import (
@@ -32,6 +34,7 @@ from amana.protocol.policy import check_successor
 from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.replies.service import asked_on
+from amana.review import service as review
 from amana.review.models import Note
 from amana.routing.models import Assignment, RoutingTask
 from amana.storage.blobs import Progress
@@ -244,6 +247,7 @@ def _take_from_everybody(
     )
     session.execute(sa.delete(RoutingTask).where(RoutingTask.case == testimony.case))
     vault.end_open(session, testimony.case, today, reason)
+    exports.end_unfinished(session, testimony.case)
     return destruction
 
 
@@ -323,7 +327,7 @@ def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any
         "opened": _opened(session, testimony.case),
         "asked": asked_on(session, testimony.case),
         "releases": vault.told(session, testimony.case),
-        "exports": [],
+        "exports": exports.told_to_witness(session, testimony.case),
     }
 
 
@@ -359,6 +363,22 @@ def _opened(session: Session, case: str) -> list[dict[str, Any]]:
         {"reader": reader, "day": day}
         for reader, day in sorted(seen, key=lambda one: (one[1], one[0]))
     ]
+
+
+@dataclass(frozen=True)
+class History:
+    """Everything that a witness signed about the use of a case, with the days on which it came."""
+
+    policies: list[dict[str, Any]]
+    statements: list[bytes]
+
+
+def history(session: Session, actor: Actor, case: str, now: datetime) -> History:
+    """Return the versions of a policy and the statements that brought them, to a reader who opened the case."""
+    testimony = review.opened(session, actor, case, now)
+    query = sa.select(ControlStatement.document).where(ControlStatement.case == case)
+    said = session.scalars(query.order_by(ControlStatement.seq))
+    return History(_policies(session, testimony), [one for one in said if one])
 
 
 # Destruction

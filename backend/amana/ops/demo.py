@@ -59,6 +59,7 @@ def _make(services: Services, out: Path, cosigning: Mapping[str, Any]) -> None:
         # Reinstating somebody takes two administrators.
         "administrators": [PersonKeys.generate("administrator") for _ in range(2)],
         "auditors": [PersonKeys.generate("auditor")],
+        "partners": [PersonKeys.generate("partner")],
     }
     keys = online_keys(
         services.secrets.online, services.secrets.directory_log, services.secrets.custody_log
@@ -115,7 +116,10 @@ def _description(people: dict[str, list[PersonKeys]]) -> dict[str, Any]:
             "k": 2,
             "members": [{"id": one.id, **intake_key_fields(one)} for one in people["custodians"]],
         },
-        "partners": [],
+        "partners": [
+            {"id": one.id, **intake_key_fields(one), "purposes": ["iiim"]}
+            for one in people["partners"]
+        ],
         "consent_texts": [
             {
                 "id": f"demo-1.{language}",
@@ -128,7 +132,7 @@ def _description(people: dict[str, list[PersonKeys]]) -> dict[str, Any]:
         "drop_bits": 0,
         "people": [
             {"id": one.id, "roles": [one.role], "signing_key": one.signing.public}
-            for group in ("administrators", "auditors", "custodians")
+            for group in ("administrators", "auditors", "custodians", "partners")
             for one in people[group]
         ],
     }

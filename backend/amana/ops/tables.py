@@ -5,6 +5,7 @@ import amana.access.models
 import amana.consent.models
 import amana.custody.models
 import amana.directory.models
+import amana.export.models
 import amana.intake.models
 import amana.replies.models
 import amana.review.models

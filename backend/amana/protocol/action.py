@@ -31,6 +31,8 @@ ACTIONS = [
     "re-share",
     "export-request",
     "export-approve",
+    "export-complete",
+    "export-receipt",
     "invite",
     "vet",
     "suspend",

@@ -286,6 +286,15 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Partner:
+    """An organisation that may receive testimonies, for the purposes that the officers signed."""
+
+    id: str
+    intake_key: Recipient
+    purposes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ConsentText:
     """A consent text as it is shown; the policy names its id and hash."""
 
@@ -341,6 +350,14 @@ class Directory:
 
     def person(self, person: str) -> Person | None:
         return self.people.get(person)
+
+    def partner(self, partner: str) -> Partner | None:
+        """Return a partner; None for everybody else."""
+        for one in self.document["partners"]:
+            if one["id"] == partner:
+                key = Recipient.parse(one["intake_key"])
+                return Partner(partner, key, tuple(one["purposes"]))
+        return None
 
     def intake_key(self, person: str) -> Recipient | None:
         """Return the one intake key that is listed for a reader, a custodian or a partner."""
