@@ -144,14 +144,14 @@ def probe(database: Database, count: int, pause_seconds: float) -> dict[str, flo
         began = time.perf_counter()
         place = None
         while place is None:
-            with database.asking() as connection:
+            with database.watching() as connection:
                 place = connection.execute(
                     sa.select(LoggedLeaf.place).where(LoggedLeaf.entry == entry)
                 ).scalar()
         placed.append(1000 * (time.perf_counter() - began))
         size = 0
         while size <= place:
-            with database.asking() as connection:
+            with database.watching() as connection:
                 size = connection.execute(
                     sa.select(PublishedCheckpoint.size)
                     .join(Log, Log.id == PublishedCheckpoint.log)

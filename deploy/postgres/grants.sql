@@ -56,7 +56,7 @@ GRANT SELECT ("case", id, partner, purpose, identity_level, state, requested_on,
 GRANT SELECT ON testimonies, grants, objects TO amana_desk;
 GRANT UPDATE (state, routed, kept_since, allows, prolonged_until, ends_on) ON testimonies TO amana_desk;
 GRANT SELECT, INSERT ON actions TO amana_desk;
-GRANT SELECT, INSERT, DELETE ON used_assertions, sessions TO amana_desk;
+GRANT SELECT, INSERT, UPDATE (is_over), DELETE ON sessions TO amana_desk;
 
 -- A reader seals a grant anew to their own next key, or one to a colleague; a case's state is copied to its grants.
 GRANT INSERT, UPDATE (sealed, intake_key, state) ON grants TO amana_desk;

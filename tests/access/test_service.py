@@ -12,14 +12,15 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amana.access.models import UsedAssertion
-from amana.access.service import forget_what_is_over, sign_in
+from amana.access.models import StaffSession
+from amana.access.signing_in import sign_in
 from amana.client.keyfile import PersonKeys
 from amana.errors import NotSignedIn
 from amana.ops.demo import DEPLOYMENT
-from amana.protocol.assertion import ALGORITHM, TYPE, sign_assertion
+from amana.protocol.assertion import TYPE, sign_assertion
 from amana.protocol.dpop import make_proof, thumbprint
 from amana.protocol.encoding import random_id, unb64
+from amana.protocol.jws import ALGORITHM
 from amana.protocol.signing import SigningKey
 from tests.support.organisation import Organisation, organisation_in
 
@@ -43,12 +44,8 @@ JKT = thumbprint(unb64(DPOP.public, 32))
 
 def offer(organisation: Organisation, assertion: str, key: SigningKey = DPOP) -> str:
     """Try to sign in; returns who did."""
-    now, directory = organisation.clock(), organisation.directory
-    proof = make_proof(key, "POST", URL, now)
-    with organisation.services.database.transaction() as session:
-        forget_what_is_over(session, now)
-        made = sign_in(session, assertion, proof, frozenset({URL}), directory, now)
-        return made.person
+    proof = make_proof(key, "POST", URL, organisation.clock())
+    return sign_in(organisation.services, assertion, proof, frozenset({URL})).person
 
 
 def reader(organisation: Organisation) -> PersonKeys:
@@ -82,7 +79,7 @@ def test_used_assertions_are_forgotten_only_when_none_could_come_again(
         sign_assertion(keys.signing, keys.id, DEPLOYMENT, organisation.clock(), jkt=JKT),
     )
     with organisation.services.database.reading() as session:
-        assert session.scalar(sa.select(sa.func.count()).select_from(UsedAssertion)) == 1
+        assert session.scalar(sa.select(sa.func.count()).select_from(StaffSession)) == 1
 
 
 Change = Callable[[Organisation, dict[str, Any], dict[str, Any]], Any]

@@ -1,5 +1,6 @@
 """The server's own keys: made once, never weak, never readable by others; those of tokens change without a restart."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -132,3 +133,24 @@ def test_the_commands_say_what_is_wrong_with_a_key(tmp_path: Path) -> None:
         weak = amana(command, "--data", data, check=1)
         assert "Error: The key 'tokens' is not 32 random bytes." in weak.stderr, command
         assert "Traceback" not in weak.stderr
+
+
+def test_a_new_key_has_the_mode_of_the_one_that_it_replaces(folder: Path) -> None:
+    # As the services' copies are laid down (docs/operating.md).
+    (folder / "tokens").chmod(0o400)
+    for _ in range(2):
+        rotate_tokens(folder)
+        for name in ("tokens", PREVIOUS_TOKENS):
+            assert (folder / name).stat().st_mode & 0o777 == 0o400
+    assert {path.name for path in folder.iterdir()} == {*NAMES, PREVIOUS_TOKENS}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_new_key_that_root_makes_is_for_the_services_own_user(folder: Path) -> None:
+    other = 54321
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, other, other)
+    amana("rotate-tokens", "--data", folder.parent)
+    for name in ("tokens", PREVIOUS_TOKENS):
+        found = (folder / name).stat()
+        assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (other, other, 0o600)

@@ -155,7 +155,7 @@ def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
         "SELECT receipt FROM exports",
         "UPDATE exports SET partner = ''",
         "INSERT INTO exports DEFAULT VALUES",
-        "SELECT * FROM used_assertions",
+        "SELECT * FROM sessions",
         "INSERT INTO directory_versions VALUES (1, now())",
         "SELECT * FROM drop_waiting",
         "DELETE FROM drop_slots",

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amana.protocol.dpop import (
-    ALGORITHM,
     TYPE,
     ProofRefused,
     check_proof,
@@ -20,6 +19,7 @@ from amana.protocol.dpop import (
     token_hash,
 )
 from amana.protocol.encoding import random_id, unb64
+from amana.protocol.jws import ALGORITHM
 from amana.protocol.signing import SigningKey
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)

@@ -113,23 +113,21 @@ class Reinstatement(Base):
 
 
 class StaffSession(Base):
-    """A sign-in that is not over: the token's id and the key that it is bound to. The token itself is nowhere."""
+    """A sign-in: the key that its token is bound to. The token itself is nowhere.
+
+    The row outlives both the token and the assertion that began it, also when it was ended before: that it is
+    there is what keeps the assertion from being used a second time.
+    """
 
     __tablename__ = "sessions"
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
+    """The id (jti) of the assertion, and of the token."""
     person: Mapped[str] = mapped_column(ID, sa.ForeignKey("people.id"), index=True)
     jkt: Mapped[str] = mapped_column(sa.String(43))
     expires_at: Mapped[datetime] = mapped_column(INSTANT, index=True)
-
-
-class UsedAssertion(Base):
-    """An assertion's id; a second sign-in with it is refused."""
-
-    __tablename__ = "used_assertions"
-
-    jti: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
-    expires_at: Mapped[datetime] = mapped_column(INSTANT, index=True)
+    is_over: Mapped[bool] = mapped_column(default=False)
+    """Somebody signed out, was suspended, or has another key now."""
 
 
 class SignedAction(Base):

@@ -1,43 +1,46 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Sign in with a signed assertion; be somebody only as long as the directory and one's standing say so. Never commits."""
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import jwt
 import sqlalchemy as sa
-from cryptography.exceptions import InvalidSignature
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from amana.access.models import Person, StaffSession, Suspension, UsedAssertion
+from amana.access.models import Person, StaffSession, Suspension
 from amana.access.roles import Actor, Permission
 from amana.access.standing import Facts, Standing, standing
 from amana.directory.models import DirectoryVersion
 from amana.errors import NotAllowed, NotSignedIn
-from amana.protocol.assertion import ALGORITHM, CLOCK_SKEW_SECONDS, MAX_SECONDS, TYPE
+from amana.protocol.assertion import CLOCK_SKEW_SECONDS, MAX_SECONDS, TYPE
 from amana.protocol.case import intake_key_id
 from amana.protocol.directory import Directory
 from amana.protocol.directory import Person as Listed
 from amana.protocol.dpop import check_proof
-from amana.protocol.encoding import check_id, random_id
+from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
+from amana.protocol.jws import ALGORITHM, Jws, read_header, split_jws
 from amana.protocol.signing import public_key
-from amana.storage.database import table_of
+from amana.storage.database import Database, table_of
 
-LIMIT_CHARACTERS = 2048
 SESSION_SECONDS = 600
+"""Longer than an assertion can live, so that its session tells of it for as long (MAX_SECONDS and the clocks' skew)."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A session that began: its id, whose it is, and the thumbprint of the key that it is bound to."""
+    """A session: its id, whose it is, and the thumbprint of the key that it is bound to."""
 
     id: str
     person: str
     jkt: str
+
+    def row(self, now: datetime) -> dict[str, Any]:
+        """Return the session's row, as it is when it begins."""
+        expires_at = now.astimezone(UTC) + timedelta(seconds=SESSION_SECONDS)
+        return {**asdict(self), "expires_at": expires_at, "is_over": False}
 
 
 _REFUSED_AT_SIGN_IN = {
@@ -53,143 +56,166 @@ def refused() -> NotSignedIn:
     return NotSignedIn(headers={"WWW-Authenticate": f'DPoP algs="{ALGORITHM}"'})
 
 
-def sign_in(
-    session: Session,
-    assertion: str,
-    proof: str,
-    urls: frozenset[str],
-    directory: Directory,
-    now: datetime,
+@dataclass(frozen=True)
+class Assertion:
+    """An assertion as it reads (RFC 7523 §3); nothing in it counts before `verified`, but to find whose it may be."""
+
+    jws: Jws
+    claims: dict[str, Any]
+    person: str
+    id: str
+
+    @classmethod
+    def read(cls, text: str) -> "Assertion":
+        try:
+            jws = split_jws(text)
+            read_header(jws.header, TYPE)
+            claims = jws.claims()
+            return cls(jws, claims, check_id(claims.get("sub")), check_id(claims.get("jti")))
+        except ProtocolError:
+            raise refused() from None
+
+
+def verified(
+    assertion: Assertion, proof: str, urls: frozenset[str], directory: Directory, now: datetime
 ) -> Bound:
-    """Verify an assertion (RFC 7523 §3) and the proof of its DPoP key; the assertion works once.
+    """Verify an assertion and the proof of its DPoP key; returns the session that it may begin."""
+    claims = assertion.claims
+    actor = actor_of(directory, assertion.person)
+    try:
+        assertion.jws.verify(public_key(actor.signing_key))
+        jkt = claims["cnf"]["jkt"]
+        check_proof(proof, method="POST", urls=urls, token=None, jkt=jkt, now=now)
+        names_us = claims["iss"] == actor.id and claims["aud"] == directory.deployment
+        issued, expires = claims["iat"], claims["exp"]
+    except (ProtocolError, KeyError, TypeError):
+        raise refused() from None
+    if not (names_us and type(issued) is int and type(expires) is int):
+        raise refused()
+    is_valid_now = issued - CLOCK_SKEW_SECONDS <= now.timestamp() < expires + CLOCK_SKEW_SECONDS
+    if not (is_valid_now and 0 < expires - issued <= MAX_SECONDS):
+        raise refused()
+    return Bound(assertion.id, actor.id, jkt)
+
+
+def entrant(database: Database, person: str) -> "Entrant":
+    """Return what is known here of somebody who may be signing in, and the version of today's directory."""
+    directory, signing_key, *others = database.ask(_ENTERS, person=person) or (None, None)
+    if signing_key is None:
+        return Entrant(directory, None, None, None)
+    role, desks, intake_key, *facts = others
+    listed = {"role": role, "desks": desks, "signing_key": signing_key, "intake_key": intake_key}
+    return Entrant(directory, listed, _facts(*facts), facts[2])
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """What the database knows of somebody before they enter; all but the directory's version is None of a stranger."""
+
+    directory: int | None
+    listed: dict[str, str | None] | None
+    facts: Facts | None
+    last_active_on: date | None
+
+    def has_nothing_new(self, directory: Directory, person: str, today: date) -> bool:
+        """Tell whether nobody and nothing changed them since they signed in earlier today."""
+        return (
+            self.facts is not None
+            and self.last_active_on == today
+            and standing(self.facts, today) is Standing.ACTIVE
+            and self.listed == _as_listed(directory, actor_of(directory, person))
+        )
+
+
+def begin(session: Session, made: Bound, directory: Directory, now: datetime) -> None:
+    """Begin a session after whatever the directory or the day changed about its person.
 
     Whoever does not stand as they must is told so, having proven who they are: NotAllowed.
     """
+    today = now.date()
+    row = person_row(session, directory, made.person, today)
     try:
-        actor, claims = _verified(assertion, directory, now)
-        jkt = claims["cnf"]["jkt"]
-        check_proof(proof, method="POST", urls=urls, token=None, jkt=jkt, now=now)
-        jti, expires_at = check_id(claims["jti"]), datetime.fromtimestamp(claims["exp"], UTC)
-    except (jwt.PyJWTError, InvalidSignature, ProtocolError, RecursionError):
-        raise refused() from None
-    except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError):
-        raise refused() from None
-    connection, today = session.connection(), now.date()
-    try:
-        connection.execute(_USE_ONCE, {"jti": jti, "expires_at": expires_at})
+        session.execute(sa.insert(StaffSession).values(made.row(now)))
     except IntegrityError:
         raise refused() from None
-    row = connection.execute(_STANDS, {"person": actor.id}).one_or_none()
-    if row is None or _as_listed(directory, actor) != {k: getattr(row, k) for k in _LISTED}:
-        person_row(session, directory, actor.id, today)
-        row = connection.execute(_STANDS, {"person": actor.id}).one()
-    found = standing(_facts(row), today)
+    found = standing(facts_of(session, row), today)
     if found is not Standing.ACTIVE:
         slug, title = _REFUSED_AT_SIGN_IN[found]
         raise NotAllowed(title, slug=slug)
-    if row.last_active_on != today:
-        active = sa.update(Person).where(Person.id == actor.id)
-        session.execute(active.values(last_active_on=today))
-    made = Bound(random_id(), actor.id, jkt)
-    expires_at = now.astimezone(UTC) + timedelta(seconds=SESSION_SECONDS)
-    connection.execute(_BEGIN, {**asdict(made), "expires_at": expires_at})
-    return made
+    row.last_active_on = today
 
 
 def forget_what_is_over(session: Session, now: datetime) -> None:
-    """Delete assertions that could not come again anyway, and sessions that are over."""
-    gone = now - timedelta(seconds=MAX_SECONDS + 2 * CLOCK_SKEW_SECONDS)
-    session.execute(sa.delete(UsedAssertion).where(UsedAssertion.expires_at < gone))
+    """Delete sessions whose token is over, and with it the assertion, which lives shorter."""
     session.execute(sa.delete(StaffSession).where(StaffSession.expires_at < now.astimezone(UTC)))
 
 
 def sign_out(session: Session, person: str) -> None:
     """End all sessions of a person, at once."""
-    session.execute(sa.delete(StaffSession).where(StaffSession.person == person))
+    query = sa.update(StaffSession).where(StaffSession.person == person)
+    session.execute(query.values(is_over=True))
 
 
-def _verified(assertion: str, directory: Directory, now: datetime) -> tuple[Actor, dict[str, Any]]:
-    if len(assertion) > LIMIT_CHARACTERS:
-        raise refused()
-    parts = jwt.api_jws.decode_complete(assertion, options={"verify_signature": False})
-    header, claims = parts["header"], json.loads(parts["payload"])
-    if (
-        header.get("typ") != TYPE
-        or header.get("alg") != ALGORITHM
-        or header.keys() & {"crit", "b64"}
-    ):
-        raise refused()
-    actor = actor_of(directory, check_id(claims.get("sub")))
-    # PyJWT wants the key before it reads whose it is; the signature is verified before anything else counts.
-    signed = assertion.rpartition(".")[0].encode("ascii")
-    public_key(actor.signing_key).verify(parts["signature"], signed)
-    if claims["iss"] != actor.id or claims["aud"] != directory.deployment:
-        raise refused()
-    moment = now.timestamp()
-    issued, expires = claims["iat"], claims["exp"]
-    if not (type(issued) is int and type(expires) is int and 0 < expires - issued <= MAX_SECONDS):
-        raise refused()
-    if not issued - CLOCK_SKEW_SECONDS <= moment < expires + CLOCK_SKEW_SECONDS:
-        raise refused()
-    return actor, claims
-
-
-_PERSON, _SESSION, _SUSPENSION = table_of(Person), table_of(StaffSession), table_of(Suspension)
-_LISTED = ("role", "desks", "signing_key", "intake_key")
+SESSIONS = table_of(StaffSession)
+_PERSON, _SUSPENSION = table_of(Person), table_of(Suspension)
 _FACTS = (
+    sa.exists().where(_SUSPENSION.c.person == _PERSON.c.id, _SUSPENSION.c.lifted_at.is_(None)),
     _PERSON.c.confirmed_on,
     _PERSON.c.last_active_on,
     _PERSON.c.first_seen_on,
     _PERSON.c.valid_until,
-    sa.exists()
-    .where(_SUSPENSION.c.person == _PERSON.c.id, _SUSPENSION.c.lifted_at.is_(None))
-    .label("suspended"),
 )
-# Built once, and one statement: every request of staff begins with it.
+_NEWEST = sa.select(sa.func.max(table_of(DirectoryVersion).c.version).label("version")).subquery()
+# Built once, and one statement each: with _WHO begins every request of staff.
 _WHO = (
     sa.select(
-        _SESSION.c.jkt,
-        _SESSION.c.expires_at,
-        _PERSON.c.signing_key,
-        *_FACTS,
-        sa.select(sa.func.max(table_of(DirectoryVersion).c.version))
-        .scalar_subquery()
-        .label("directory"),
+        _NEWEST.c.version, _PERSON.c.signing_key, SESSIONS.c.jkt, SESSIONS.c.expires_at, *_FACTS
     )
-    .join(_PERSON, _PERSON.c.id == _SESSION.c.person)
-    .where(_SESSION.c.id == sa.bindparam("session"), _PERSON.c.id == sa.bindparam("person"))
+    .select_from(SESSIONS.join(_PERSON, _PERSON.c.id == SESSIONS.c.person).join(_NEWEST, sa.true()))
+    .where(
+        SESSIONS.c.id == sa.bindparam("session"),
+        _PERSON.c.id == sa.bindparam("person"),
+        sa.not_(SESSIONS.c.is_over),
+    )
 )
-_STANDS = sa.select(*(_PERSON.c[name] for name in _LISTED), *_FACTS).where(
-    _PERSON.c.id == sa.bindparam("person")
-)
-_USE_ONCE, _BEGIN = sa.insert(table_of(UsedAssertion)), sa.insert(_SESSION)
+_ENTERS = sa.select(
+    _NEWEST.c.version,
+    _PERSON.c.signing_key,
+    _PERSON.c.role,
+    _PERSON.c.desks,
+    _PERSON.c.intake_key,
+    *_FACTS,
+).select_from(_NEWEST.outerjoin(_PERSON, _PERSON.c.id == sa.bindparam("person")))
 
 
-def _facts(row: Any) -> Facts:
-    return Facts(
-        suspended=row.suspended,
-        confirmed_on=row.confirmed_on,
-        seen_on=row.last_active_on or row.first_seen_on,
-        valid_until=row.valid_until,
-    )
+def _facts(
+    suspended: bool,
+    confirmed_on: date,
+    last_active_on: date | None,
+    first_seen_on: date,
+    valid_until: date | None,
+) -> Facts:
+    return Facts(suspended, confirmed_on, last_active_on or first_seen_on, valid_until)
 
 
 def directory_of_session(
-    connection: sa.Connection, token_id: str, person: str, jkt: str, now: datetime
+    database: Database, token_id: str, person: str, jkt: str, now: datetime
 ) -> tuple[int, str]:
     """Return the version of today's directory, and the key by which the person of a session came.
 
     Refuses when the session is over, or its person does not stand as they must.
     """
-    row = connection.execute(_WHO, {"session": token_id, "person": person}).one_or_none()
-    if row is None or row.jkt != jkt or row.directory is None:
+    row = database.ask(_WHO, session=token_id, person=person)
+    if row is None:
         raise refused()
-    expires_at = (
-        row.expires_at.replace(tzinfo=UTC) if row.expires_at.tzinfo is None else row.expires_at
-    )
-    if expires_at <= now or standing(_facts(row), now.date()) is not Standing.ACTIVE:
+    version, signing_key, bound_to, expires_at, *facts = row
+    if version is None or bound_to != jkt:
         raise refused()
-    return row.directory, row.signing_key
+    if expires_at.tzinfo is None:
+        expires_at = expires_at.replace(tzinfo=UTC)
+    if expires_at <= now or standing(_facts(*facts), now.date()) is not Standing.ACTIVE:
+        raise refused()
+    return version, signing_key
 
 
 def facts_of(session: Session, person: Person) -> Facts:

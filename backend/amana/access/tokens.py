@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import jwt
-from flask import Flask, Response
+from flask import Flask, Response, g
 from flask_jwt_extended import (
     JWTManager,
     create_access_token,
@@ -38,11 +38,12 @@ def register_tokens(app: Flask, given: Services) -> None:
 
     @manager.encode_key_loader
     def _signing_key(_identity: str) -> bytes:
-        return keys.current()[1]
+        key: bytes = g.token_key[1]
+        return key
 
     @manager.additional_headers_loader
     def _header(_identity: str) -> dict[str, str]:
-        return {"typ": TYPE, "kid": keys.current()[0]}
+        return {"typ": TYPE, "kid": g.token_key[0]}
 
     @manager.decode_key_loader
     def _verifying_key(header: dict[str, Any], _claims: dict[str, Any]) -> bytes:
@@ -90,6 +91,8 @@ def verified_claims(token: str) -> dict[str, Any]:
 
 def issue(session: Bound) -> str:
     """Return the access token of a session."""
+    # Looked up once: between the name and the key another may have become the newest.
+    g.token_key = services().secrets.tokens.current()
     token: str = create_access_token(
         identity=session.person,
         additional_claims={"jti": session.id, "cnf": {"jkt": session.jkt}},

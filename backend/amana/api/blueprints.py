@@ -35,3 +35,7 @@ class Blueprint(flask_smorest.Blueprint):
     """A blueprint of flask-smorest that parses JSON strictly (RFC 8259 §4: names should be unique; here they must)."""
 
     ARGUMENTS_PARSER = _StrictParser()
+
+    def arguments(self, schema: Any, **options: Any) -> Any:
+        """Parse with one instance of a schema, which would otherwise be made for every request."""
+        return super().arguments(schema() if isinstance(schema, type) else schema, **options)

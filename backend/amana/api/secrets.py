@@ -49,7 +49,7 @@ class TokenKeys:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._paths = [folder / "tokens", folder / PREVIOUS_TOKENS]
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
         self._keys: dict[str, bytes] = {}
@@ -68,21 +68,32 @@ class TokenKeys:
         return self._keys.get(name) if isinstance(name, str) else None
 
     def _read(self) -> None:
-        paths = [self._folder / "tokens", self._folder / PREVIOUS_TOKENS]
         with self._lock:
-            seen = tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+            seen = tuple(filter(None, map(_changed_at, self._paths)))
             if seen == self._seen:
                 return
-            keys = [_key(path, create=False) for path in paths if path.exists()]
+            keys = [_key(path, create=False) for path in self._paths if path.exists()]
             named = {hashlib.sha256(key).hexdigest()[:8]: key for key in keys}
             self._keys, self._newest, self._seen = named, next(iter(named)), seen
 
 
+def _changed_at(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def rotate_tokens(folder: Path) -> None:
-    """Make a new key of access tokens; tokens under the one before work until they are over."""
-    current = _key(folder / "tokens", create=False)
-    _write(folder / PREVIOUS_TOKENS, current)
-    _write(folder / "tokens", os.urandom(32))
+    """Make a new key of access tokens; tokens under the one before work until they are over.
+
+    Whoever runs it, both files are readable by the service as `tokens` was.
+    """
+    path = folder / "tokens"
+    current = _key(path, create=False)
+    kept = path.stat()
+    _write(folder / PREVIOUS_TOKENS, current, like=kept)
+    _write(path, os.urandom(32), like=kept)
 
 
 def load_secrets(folder: Path, *, create: bool = False) -> Secrets:
@@ -129,8 +140,19 @@ def _make(path: Path) -> None:
     _sync(path.parent)
 
 
-def _write(path: Path, key: bytes) -> None:
-    _draft(path, key).replace(path)
+def _write(path: Path, key: bytes, like: os.stat_result) -> None:
+    """Replace a key; the file belongs to the same user, with the same mode, as another did."""
+    draft = _draft(path, key)
+    try:
+        if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+            os.chown(draft, like.st_uid, like.st_gid)
+        draft.chmod(like.st_mode & 0o777)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise SecretsUnusable(
+            f"The key {path.name!r} belongs to another user; run this as that user, or as root."
+        ) from None
     _sync(path.parent)
 
 

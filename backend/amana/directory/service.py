@@ -27,6 +27,7 @@ from amana.protocol.directory import (
 from amana.protocol.errors import ProtocolError
 from amana.protocol.logleaf import root_leaf, targets_leaf
 from amana.protocol.signing import SigningKey
+from amana.storage.database import Database
 
 T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
 
@@ -290,10 +291,13 @@ def current(session: Session, cache: dict[str, Any]) -> Directory:
     return at(session, version, cache)
 
 
-def seen(cache: dict[str, Any], version: int) -> Directory | None:
-    """Return a version that this process parsed before."""
+def known(database: Database, version: int, cache: dict[str, Any]) -> Directory:
+    """Return a version that was published; the database is not asked for one that this process parsed before."""
     parsed: dict[int, Directory] = cache.get("directories", {})
-    return parsed.get(version)
+    if version in parsed:
+        return parsed[version]
+    with database.reading() as session:
+        return at(session, version, cache)
 
 
 def at(session: Session, version: int, cache: dict[str, Any]) -> Directory:

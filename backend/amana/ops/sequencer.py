@@ -252,5 +252,5 @@ def sequence(services: Services) -> dict[str, int]:
 
 
 def _is_waiting(database: Database) -> bool:
-    with database.asking() as connection:
+    with database.watching() as connection:
         return is_waiting(connection)

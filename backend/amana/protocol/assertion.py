@@ -6,10 +6,10 @@ from datetime import datetime
 import jwt
 
 from amana.protocol.encoding import random_id
+from amana.protocol.jws import ALGORITHM
 from amana.protocol.signing import SigningKey
 
 TYPE = "amana-assertion+jwt"
-ALGORITHM = "EdDSA"
 MAX_SECONDS = 120
 CLOCK_SKEW_SECONDS = 30
 

@@ -56,12 +56,7 @@ def parse_canonical(data: bytes, *, limit: int) -> Any:
 def parse_strict(data: bytes) -> Any:
     """Parse JSON in any spelling, UTF-8; refuses doubled names, floats, wide integers and deep nesting."""
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            parse_float=_refuse,
-            parse_constant=_refuse,
-            object_pairs_hook=_without_doubles,
-        )
+        value = _STRICT.decode(data.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError):
         raise NotCanonical from None
     _check(value, MAX_DEPTH)
@@ -77,6 +72,11 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(_text: str) -> NoReturn:
     raise NotCanonical
+
+
+_STRICT = json.JSONDecoder(
+    parse_float=_refuse, parse_constant=_refuse, object_pairs_hook=_without_doubles
+)
 
 
 def _check(value: Any, depth: int) -> None:

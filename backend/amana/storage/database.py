@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
+
+from amana.storage.asking import Line, Lines, PostgresLine, SqliteLine
 
 
 class Base(DeclarativeBase):
@@ -77,13 +79,14 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 4) -> None:
         self.url: URL = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._options = {"timeout": LOCK_SECONDS} if self.is_sqlite else {}
         if self.is_sqlite:
             self._prepare_folder()
             self.engine = sa.create_engine(
                 self.url,
                 pool_size=pool_size,
                 max_overflow=-1,
-                connect_args={"timeout": LOCK_SECONDS},
+                connect_args=self._options,
                 hide_parameters=True,
             )
             event.listen(self.engine, "connect", _configure_sqlite)
@@ -98,6 +101,7 @@ class Database:
                 hide_parameters=True,
             )
         self._writer = threading.Lock()
+        self._lines = Lines(self._open_line, self.engine.dialect, pool_size)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -117,11 +121,23 @@ class Database:
         with self._faults(), Session(self.engine) as session:
             yield session
 
-    @contextmanager
-    def asking(self) -> Iterator[sa.Connection]:
-        """Give a connection for one statement that only reads; cheaper than a session, for every request of staff."""
-        with self._faults(), self.engine.connect() as connection:
-            yield connection
+    def ask(self, statement: sa.Select[Any], **values: str) -> list[Any] | None:
+        """Return the first row of one statement that only reads, as every request of staff does; it is built once."""
+        with self._faults():
+            return self._lines.first(statement, values)
+
+    def add_once(self, table: sa.Table, row: Mapping[str, Any]) -> bool:
+        """Insert a whole row in a transaction of its own; False, and nothing changes, if its key is taken."""
+        with self._one_sqlite_writer(), self._faults():
+            return self._lines.insert(table, row)
+
+    def _open_line(self) -> Line:
+        arguments, options = self.engine.dialect.create_connect_args(self.url)
+        connection: Any = self.engine.dialect.connect(*arguments, **{**options, **self._options})
+        if not self.is_sqlite:
+            return PostgresLine(connection)
+        _configure_sqlite(connection, None)
+        return SqliteLine(connection)
 
     @contextmanager
     def alone(self, errand: str) -> Iterator[bool]:
@@ -186,6 +202,7 @@ class Database:
 
     def dispose(self) -> None:
         """Close all connections; a forked child calls this before it opens its own."""
+        self._lines.close()
         self.engine.dispose()
 
     @contextmanager
@@ -197,6 +214,10 @@ class Database:
         except DBAPIError as error:
             # The driver's text may hold addresses and values, so nothing of it travels on.
             if _is_unavailable(error.orig):
+                raise DatabaseUnavailable from None
+            raise
+        except (psycopg.Error, sqlite3.Error) as error:
+            if _is_unavailable(error):
                 raise DatabaseUnavailable from None
             raise
 
