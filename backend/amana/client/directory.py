@@ -340,7 +340,7 @@ def newest_pins(get: Getter, root: bytes) -> RootPins:
     Raises NotVerified, NetworkFailed as `get` does.
     """
     with refusals():
-        return check_root(_follow_roots(get, root)[-1].signed)
+        return check_root(follow_roots(get, root)[-1].signed)
 
 
 def check_next_root(current: Root, following: Metadata[Root]) -> None:
