@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
-from amana.client.directory import fetch_directory
+from amana.client.directory import fetch_directory, read_root
 from amana.client.errors import NotVerified
 from amana.client.log import from_server
 from amana.client.transport import Transport
-from amana.custody.models import CosignedCheckpoint, Log, PublishedCheckpoint
+from amana.custody.models import CosignedCheckpoint, Log, LoggedLeaf, PublishedCheckpoint
 from amana.ops.collector import Collector
+from amana.ops.doctor import examine
 from amana.ops.maintenance import maintain
 from amana.ops.sequencer import sequence
 from amana.protocol.checkpoint import (
@@ -25,6 +27,7 @@ from amana.protocol.checkpoint import (
     parse_note,
     sign_checkpoint,
 )
+from amana.protocol.tlogproof import TlogProof
 from tests.support.cosigners import RunningCosigner
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, organisation_in
@@ -71,8 +74,6 @@ def collector(organisation: Organisation) -> Collector:
 
 def cosigned(organisation: Organisation, name: str = "directory") -> SignedCheckpoint:
     """Return what is served, verified with all that the root pins."""
-    from amana.client.directory import read_root
-
     pins = read_root(organisation.root)
     key = pins.directory_log if name == "directory" else pins.custody_log
     answer = organisation.app.test_client().get(f"/log/{name}/cosigned")
@@ -122,6 +123,22 @@ def test_two_of_three_are_enough_and_the_third_is_added_when_it_comes(
     assert len(parse_note(plain).signatures) == 1 + 3
 
 
+def test_the_doctor_tells_of_a_quorum_that_is_missing(
+    organisation: Organisation, cosigners: Cosigners
+) -> None:
+    def said() -> tuple[bool, str]:
+        (check,) = [x for x in examine(organisation.services.config) if x.name == "cosigners"]
+        return check.ok, check.detail
+
+    assert said()[0] is False
+    start(organisation, *cosigners[:2])
+    maintain(organisation.services)
+    assert said() == (True, "2 operators signed lately, 2 are asked for")
+    Officers(organisation).publish(lambda _: None)
+    sequence(organisation.services)
+    assert said()[0] is False
+
+
 def test_a_published_version_waits_for_its_cosigners(
     organisation: Organisation, cosigners: Cosigners, tmp_path: Path
 ) -> None:
@@ -134,6 +151,20 @@ def test_a_published_version_waits_for_its_cosigners(
     assert fetch(organisation, tmp_path / "cache") == 2
 
 
+def seen_by(organisation: Organisation, *, newest: bool = False) -> set[str]:
+    """Return who cosigned the checkpoint to which the first or the newest leaf of the custody log is proven."""
+    pins = read_root(organisation.root)
+    with organisation.services.database.reading() as session:
+        places = session.scalars(
+            sa.select(LoggedLeaf).join(Log).where(Log.name == "custody").order_by(LoggedLeaf.place)
+        ).all()
+    entry = places[-1 if newest else 0].entry
+    answer = organisation.app.test_client().get(f"/log/custody/proof/{entry.hex()}")
+    return set(
+        TlogProof.parse(answer.data).verify(entry, pins.custody_log, pins.cosigners).cosigned
+    )
+
+
 def test_an_older_cosigned_checkpoint_stays_until_the_newer_has_its_quorum(
     organisation: Organisation, cosigners: Cosigners
 ) -> None:
@@ -143,12 +174,16 @@ def test_an_older_cosigned_checkpoint_stays_until_the_newer_has_its_quorum(
     sequence(organisation.services)
     assert asking.round() == 2
     before = cosigned(organisation, "custody").checkpoint
+    assert seen_by(organisation) == {"one.example", "two.example", "three.example"}
     cosigners[1].kill()
     cosigners[2].kill()
     organisation.send()
     sequence(organisation.services)
     asking.round()
     assert cosigned(organisation, "custody").checkpoint == before
+    # What is older is proven to a checkpoint with the quorum, what is too new for one to the newest of all.
+    assert len(seen_by(organisation)) == 3
+    assert len(seen_by(organisation, newest=True)) < 2
     start(organisation, cosigners[2])
     asking.round()
     after = cosigned(organisation, "custody")

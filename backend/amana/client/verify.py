@@ -96,12 +96,15 @@ def leaf_of(content: bytes, root: bytes) -> tuple[bytes, NoteKey]:
 def _check_proof(proof: bytes, receipt: Receipt, pins: RootPins) -> Check:
     try:
         parsed = TlogProof.parse(proof)
-        size = parsed.verify(receipt.leaf, pins.custody_log).checkpoint.size
+        signed = parsed.verify(receipt.leaf, pins.custody_log, pins.cosigners)
     except ProtocolError as error:
         return Check("inclusion", False, error.title)
-    return Check(
-        "inclusion", True, f"number {parsed.index} of {size} leaves of {pins.custody_log.name}"
-    )
+    place = f"number {parsed.index} of {signed.checkpoint.size} leaves of {pins.custody_log.name}"
+    if not pins.cosigners:
+        return Check("inclusion", True, place)
+    # A proof is given at once, and one that cosigners vouch for some minutes later.
+    seen = f"{len(signed.cosigned)} cosigners saw it, {pins.quorum} are asked for"
+    return Check("inclusion", True, f"{place}; {seen}")
 
 
 def _document(content: bytes) -> dict[str, Any]:

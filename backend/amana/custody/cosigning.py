@@ -150,6 +150,16 @@ def newest(session: Session, origin: str) -> tuple[Log, Note] | None:
     return log, note
 
 
+def given(session: Session, origin: str) -> Note | None:
+    """Return the checkpoint of a log that is given out as cosigned."""
+    row = session.scalar(
+        sa.select(CosignedCheckpoint)
+        .join(Log, Log.id == CosignedCheckpoint.log)
+        .where(Log.origin == origin)
+    )
+    return None if row is None else parse_note(row.note)
+
+
 def keep(session: Session, store: BlobStore, log: Log, note: Note, pins: RootPins) -> bool:
     """Keep a cosigned checkpoint; returns whether it is the one that is given out now.
 
@@ -159,16 +169,18 @@ def keep(session: Session, store: BlobStore, log: Log, note: Note, pins: RootPin
     size = parse_checkpoint(note.text).size
     if row is None:
         session.add(CosignedCheckpoint(log=log.id, size=size, note=bytes(note)))
-        given = True
+        is_given = True
     else:
         there = parse_note(row.note)
         same = there.text == note.text
         enough = len(operators(note, pins)) >= pins.quorum
-        given = same or (size > row.size and (enough or len(operators(there, pins)) < pins.quorum))
-        if given:
+        is_given = same or (
+            size > row.size and (enough or len(operators(there, pins)) < pins.quorum)
+        )
+        if is_given:
             row.size = size
             row.note = bytes(with_signatures(there, note.signatures) if same else note)
     signed = times(note, pins)
     own = [one for one in note.signatures if (one.name, one.key_id) in signed]
     add_signatures(session, store, log, size, own)
-    return given
+    return is_given

@@ -109,14 +109,17 @@ def tile(session: Session, store: BlobStore, name: str, path: str) -> bytes:
 def prove(
     session: Session, store: BlobStore, cache: TileCache, name: str, leaf: bytes
 ) -> TlogProof:
-    """Prove that the custody log holds a commitment, to the newest checkpoint of that log.
+    """Prove that the custody log holds a commitment, to the newest checkpoint of that log that cosigners vouch for.
+
+    What is too new for one is proven to the newest of all.
 
     Nobody knows a commitment but those who know event and key, so this tells nobody what they do not know.
     """
     row = session.execute(
-        sa.select(LoggedLeaf.place, PublishedCheckpoint.note)
+        sa.select(LoggedLeaf.place, PublishedCheckpoint.note, CosignedCheckpoint)
         .join(Log, Log.id == LoggedLeaf.log)
         .join(PublishedCheckpoint, PublishedCheckpoint.log == Log.id)
+        .outerjoin(CosignedCheckpoint, CosignedCheckpoint.log == Log.id)
         .where(
             LoggedLeaf.entry == leaf,
             LoggedLeaf.place < PublishedCheckpoint.size,
@@ -126,7 +129,8 @@ def prove(
     ).first()
     if row is None:
         raise LeafUnknown
-    note = parse_note(row.note)
+    seen = row.CosignedCheckpoint
+    note = parse_note(seen.note if seen and row.place < seen.size else row.note)
     checkpoint = parse_checkpoint(note.text)
     read = TileReader(TileFetcher(store, name), checkpoint.size, cache.of(name))
     try:

@@ -16,7 +16,9 @@ from amana.api.secrets import SecretsUnusable, load_secrets
 from amana.api.services import Services
 from amana.client.directory import expiry_warnings
 from amana.config import Config
-from amana.directory.service import newest_signed
+from amana.custody.cosigning import given as cosigned_of
+from amana.custody.cosigning import newest, times
+from amana.directory.service import newest_signed, pinned
 from amana.errors import Refusal
 from amana.ops.logkeeping import GOOD, standings
 from amana.protocol.errors import ProtocolError
@@ -66,6 +68,7 @@ def examine(config: Config) -> list[Check]:
         "directory": _directory,
         "dead drop": _drop,
         "logs": _logs,
+        "cosigners": _cosigners,
     }
     found = []
     for name, check in checks.items():
@@ -237,3 +240,41 @@ def _logs(config: Config) -> str:
             f"{late[0].waiting} leaves wait for the log {late[0].name}; is intake served, or 'amana maintain' run?"
         )
     return ", ".join(f"{log.name} {log.size}" for log in found)
+
+
+def _cosigners(config: Config) -> str:
+    """Look whether clients still have the quorum that the root asks for, and for how long."""
+    if not config.root.is_file() or not config.data.is_dir():
+        raise Fault("There is no root yet that could name cosigners.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            pins = pinned(session, config.root.read_bytes())
+            found = newest(session, pins.directory_log.name)
+            given = cosigned_of(session, pins.directory_log.name)
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    except Refusal as refused:
+        raise Fault(refused.title) from None
+    finally:
+        database.dispose()
+    if not pins.cosigners:
+        return "the root names none"
+    newest_text = None if found is None else found[1].text
+    if given is None or given.text != newest_text:
+        signed = 0
+    else:
+        oldest = (datetime.now(UTC) - pins.freshness / 2).timestamp()
+        fresh = {key for key, time in times(given, pins).items() if time >= oldest}
+        signed = len(
+            {one.operator for one in pins.cosigners if (one.key.name, one.key.id) in fresh}
+        )
+    said = f"{signed} operators signed lately, {pins.quorum} are asked for"
+    if signed < pins.quorum:
+        raise Fault(f"{said}: clients refuse to seal, or will soon.")
+    missing = sum(one.key.name not in config.cosigners for one in pins.cosigners)
+    if missing:
+        raise Warned(
+            f"{said}; {missing} of the root's cosigners have no address in AMANA_COSIGNERS"
+        )
+    return said
