@@ -251,7 +251,8 @@ def path_of(rule: str, **parts: str) -> str:
 
 @pytest.fixture(scope="module")
 def organisation(app: Flask, services: Services) -> Organisation:
-    clock = Clock()
+    clock = services.clock
+    assert isinstance(clock, Clock)
     folder = services.config.data.parent
     keys = [read_key(path, PASSPHRASE) for path in folder.glob("demo/administrators/*.key")]
     return Organisation(services, app, folder, clock, {}, keys[0])
