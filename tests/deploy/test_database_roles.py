@@ -126,6 +126,10 @@ def allowed(installation: Installation, role: str, statement: str) -> bool:
         "INSERT INTO damages VALUES ('', '', '', '', now(), NULL)",
         "DELETE FROM exports",
         "UPDATE control_statements SET document = ''",
+        "DELETE FROM waiting_leaves",
+        "INSERT INTO log_leaves VALUES (1, 0, '')",
+        "UPDATE sequencer_lease SET term = 9",
+        "UPDATE published_checkpoints SET size = 0",
     ],
 )
 def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
@@ -178,6 +182,11 @@ def test_intake_sees_nothing_of_staff_and_publishes_nothing(
     [
         "UPDATE events SET event = ''",
         "DELETE FROM events",
+        "UPDATE waiting_leaves SET entry = ''",
+        "UPDATE log_leaves SET entry = ''",
+        "DELETE FROM log_leaves",
+        "UPDATE logs SET frozen = false",
+        "DELETE FROM published_checkpoints",
         "TRUNCATE testimonies CASCADE",
         "CREATE TABLE mine (n integer)",
         "ALTER TABLE events ADD COLUMN mine integer",
@@ -342,6 +351,12 @@ def test_a_testimony_travels_through_nginx_between_two_processes_with_two_roles(
     assert maintained["failed"] == []
     assert maintained["done"]["abandoned_uploads_deleted"] == 0
     assert maintained["done"]["statements_kept"] >= 1
+    # The public process gave each event its place, those of the desk too.
+    events = counted(installation, "SELECT count(*) FROM events")
+    assert events >= 6
+    size = "SELECT {} FROM logs JOIN published_checkpoints AS p ON p.log = logs.id WHERE kind = 'custody'"
+    assert counted(installation, size.format("logs.size")) == events
+    assert counted(installation, size.format("p.size")) == events
     query = "SELECT count(*) FROM destructions WHERE destroyed_on IS NOT NULL"
     assert counted(installation, query) == 1
     for table in ("grants", "shares", "vaults", "released_shares", "release_answers"):
