@@ -340,3 +340,31 @@ def test_the_desks_are_told_in_numbers(tmp_path: Path) -> None:
         assert (general["waiting"], general["in_review"]) == (0, 0)
         assert chemical["leads"] == [organisation.desks["chemical"][0].id]
         assert all(one.case not in str(told) for one in made)
+
+
+def statements(organisation: Organisation, ask: Any) -> int:
+    """Return how many statements SQLAlchemy sends while somebody asks."""
+    engine, seen = organisation.services.database.engine, []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    answer = ask()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    assert answer.status_code == 200
+    return len(seen)
+
+
+@pytest.mark.parametrize("path", ["/v1/people", "/v1/enrolments", "/v1/access-reviews"])
+def test_more_people_are_no_more_statements(
+    organisation: Organisation, administrators: list[Person], path: str
+) -> None:
+    first, second = administrators[:2]
+    newcomer(organisation, first)
+    suspended = newcomer(organisation, first)
+    assert decide(second, "suspend", "suspension", suspended.id, reason="a test").status_code == 201
+    before = statements(organisation, lambda: first.get(path))
+    for _ in range(3):
+        newcomer(organisation, first)
+    assert statements(organisation, lambda: first.get(path)) == before <= 4
