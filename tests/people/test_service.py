@@ -140,6 +140,27 @@ def test_a_new_key_that_somebody_else_holds_or_asked_for_is_refused(
     assert one["intake_key"] == str(later.recipient)
 
 
+def test_a_key_that_was_replaced_never_comes_back_to_anybody(
+    organisation: Organisation, administrators: list[Person]
+) -> None:
+    keys, colleague = organisation.desks["general"]
+    person = organisation.as_person(keys).sign_in()
+    dropped, new = organisation.directory.intake_key(keys.id), Identity.generate()
+    assert replacing(person, new).status_code == 204
+    Officers(organisation).accept(waiting(administrators[0], keys.id), keys.id)
+    assert str(dropped) not in organisation.directory.intake_keys()
+    # Two versions later it is as known as on the first day.
+    Officers(organisation).publish(lambda _: None)
+    for one in (keys, colleague):
+        by = organisation.as_person(one).sign_in()
+        assert_problem(replacing(by, keys.intake), 409, "key-known")
+    token, fresh = invite(administrators[0]), new_keys()
+    theirs = PersonKeys(fresh.id, "reviewer", fresh.signing, keys.intake)
+    answer = bring(organisation, token, enrolment(organisation, theirs, token))
+    assert_problem(answer, 409, "key-known")
+    assert replacing(person, Identity.generate()).status_code == 204
+
+
 # What was not signed as it must be
 
 

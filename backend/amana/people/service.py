@@ -134,7 +134,7 @@ def enrol(session: Session, at: Moment, token: str, document: object) -> str:
         raise InvitationRefused
     if enrolling.deployment != at.directory.deployment:
         raise EnrolmentRefused(title="The enrolment was made for another installation.")
-    _check_unknown(at.directory, enrolling)
+    _check_unknown(session, at.directory, enrolling)
     content = canonical(document)
     key = enrolling.intake_key
     session.add(
@@ -170,11 +170,12 @@ def _hash(token: str) -> str:
         raise InvitationRefused from None
 
 
-def _check_unknown(directory: Directory, enrolling: Enrolling) -> None:
-    signing = {one.signing_key for one in directory.people.values()}
-    if enrolling.id in directory.people or enrolling.signing_key in signing:
-        raise KeyKnown
-    if enrolling.intake_key is not None and enrolling.intake_key in directory.intake_keys():
+def _check_unknown(session: Session, directory: Directory, enrolling: Enrolling) -> None:
+    """Refuse an id of today and a key of any day: one that was replaced may have been stolen."""
+    keys = filter(None, (enrolling.signing_key, enrolling.intake_key))
+    if enrolling.id in directory.people or any(
+        directories.ever_listed(session, key) for key in keys
+    ):
         raise KeyKnown
 
 
@@ -352,7 +353,8 @@ def replace_key(
     """Ask the officers to list a new intake key; until they do, the old one stays.
 
     `body` is `{intake_key, intake_key_sig, replaces}`; it names the key that goes, so that a request can
-    never be filed again once another key is listed.
+    never be filed again once another key is listed. A key that was listed once is no new key, whoever's it was:
+    what made it go may have been a thief.
     """
     require(actor, Permission.REPLACE_KEY)
     intake_key = body["intake_key"]
@@ -365,7 +367,7 @@ def replace_key(
         KeyReplacement.intake_key == intake_key, KeyReplacement.person != actor.id
     )
     if (
-        intake_key in at.directory.intake_keys()
+        directories.ever_listed(session, intake_key)
         or session.scalar(held) is not None
         or session.scalar(asked) is not None
     ):
