@@ -317,6 +317,20 @@ def at(session: Session, version: int, cache: dict[str, Any]) -> Directory:
     return parsed[version]
 
 
+def ever_listed(session: Session, key: str) -> bool:
+    """Tell whether a public key stands, or stood, in a version that was published, whoever's it was."""
+    # Parts are canonical JSON, in which such a text looks one way; equal parts of several versions are one file.
+    part = sa.literal(f'"{key}"'.encode(), sa.LargeBinary)
+    if session.get_bind().dialect.name == "sqlite":
+        place = sa.func.instr(DirectoryFile.content, part)
+    else:
+        place = sa.func.position(part.op("IN")(DirectoryFile.content))
+    query = sa.select(DirectoryFile.name).where(
+        DirectoryFile.name.startswith("targets/"), place > 0
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def _content(session: Session, name: str) -> bytes | None:
     return session.scalar(sa.select(DirectoryFile.content).where(DirectoryFile.name == name))
 
