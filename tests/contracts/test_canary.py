@@ -3,9 +3,11 @@
 import socket
 from pathlib import Path
 
+from amana.consent.models import Destruction
 from amana.custody.models import Event
 from amana.intake import models
 from amana.protocol.encoding import b64
+from amana.scrub.models import Damage
 from tests.support.server import make_demo, running_service
 from tests.support.uploads import OFFSET, TUS, Client
 
@@ -112,6 +114,8 @@ def test_rows_about_witnesses_hold_days_and_no_times() -> None:
         models.Grant,
         models.UploadedObject,
         models.ServerProcess,
+        Destruction,
+        Damage,
         Event,
     ):
         kinds = {str(column.type) for column in model.__table__.columns}
