@@ -3,10 +3,12 @@
 import socket
 from pathlib import Path
 
+from amana.consent.models import Destruction
 from amana.custody.models import Event
 from amana.intake import models
 from amana.protocol.encoding import b64
 from amana.replies.models import Shard, Slot, WaitingSlot
+from amana.scrub.models import Damage
 from tests.support.server import make_demo, running_service, wait_until
 from tests.support.uploads import OFFSET, TUS, Client
 
@@ -115,6 +117,8 @@ def test_rows_about_witnesses_hold_days_and_no_times() -> None:
         models.Grant,
         models.UploadedObject,
         models.ServerProcess,
+        Destruction,
+        Damage,
         Event,
         Shard,
         Slot,

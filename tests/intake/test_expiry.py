@@ -241,6 +241,89 @@ def test_an_upload_that_is_being_deleted_cannot_be_announced_back_to_life(
     assert again.status_code == 201
 
 
+def test_a_case_that_was_announced_again_meanwhile_is_not_forgotten(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, _ = announce(client, services)
+    case, today = made.case, services.today()
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    with services.database.transaction() as session:
+        assert service.end_abandoned(session, case, services.today(), frozenset()) is not None
+    # Another process was quicker, and the witness announced it again and sent it whole.
+    with services.database.transaction() as session:
+        assert service.forget_abandoned(session, case, services.today())
+        assert not service.forget_abandoned(session, case, services.today())
+    _, again = announce(client, services, made)
+    with services.database.transaction() as session:
+        assert not service.forget_abandoned(session, case, services.today())
+    location = again.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0]).status_code == 204
+    assert client.post(again.json["completion"]).status_code == 200
+    with services.database.transaction() as session:
+        assert not service.forget_abandoned(session, case, today + timedelta(days=1000))
+
+
+def test_abandoned_uploads_are_deleted_by_one_process_at_a_time(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    announce(client, services)
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    with services.database.alone("abandoned-uploads"):
+        assert maintain(services).done["abandoned_uploads_deleted"] == 0
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
+
+
+def processes(services: Services) -> set[str]:
+    with services.database.reading() as session:
+        return set(session.scalars(sa.select(ServerProcess.id)))
+
+
+def test_processes_that_cannot_be_live_are_forgotten_and_no_others(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:100]).status_code == 204
+    dead, holder, alive = "b" * 32, "c" * 32, "d" * 32
+    with services.database.transaction() as session:
+        session.add_all(ServerProcess(id=one, beat=7) for one in (dead, holder, alive))
+    held(services, holder)
+    mine = client.application.extensions["amana.writers"].process
+    for _ in range(2):
+        assert maintain(services).done["dead_processes_forgotten"] == 0
+        clock.now += timedelta(days=1)
+    with services.database.transaction() as session:
+        session.execute(
+            sa.update(ServerProcess)
+            .where(ServerProcess.id == alive)
+            .values(beat=ServerProcess.beat + 1)
+        )
+    assert processes(services) == {mine, dead, holder, alive}
+    assert maintain(services).done["dead_processes_forgotten"] == 2
+    assert processes(services) == {holder, alive}
+    clock.now += timedelta(days=2)
+    assert maintain(services).done["dead_processes_forgotten"] == 1
+    assert processes(services) == {holder}
+
+
+def test_a_process_that_was_idle_for_long_is_known_again_before_it_claims(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:100]).status_code == 204
+    writers = client.application.extensions["amana.writers"]
+    wait_until(lambda: not writers._busy.is_set(), "the process to be idle")
+    with services.database.transaction() as session:
+        session.execute(sa.delete(ServerProcess))
+    # Within the hour nothing is written; after it the process tells that it lives.
+    writers.announce()
+    assert processes(services) == set()
+    monkeypatch.setattr("amana.intake.writers.KNOWN_SECONDS", -1.0)
+    writers.announce()
+    assert processes(services) == {writers.process}
+
+
 def whole(client: FlaskClient, services: Services) -> tuple[Made, Any]:
     """Let every byte arrive, in two pieces, so that the hash is not known before the object is read back."""
     made, answer = announce(client, services)

@@ -17,9 +17,9 @@ from amana.intake.models import ServerProcess
 from amana.ops.maintenance import maintain
 from tests.support.casework import decide_case
 from tests.support.dying_maintenance import found
-from tests.support.later import LATER
 from tests.support.newcomers import invite
 from tests.support.organisation import Organisation, organisation_in
+from tests.support.server import command as amana_command
 from tests.support.statements import Witness
 
 DAYS = 44
@@ -137,7 +137,7 @@ def settings(prepared: Prepared) -> dict[str, str]:
 
 
 def test_two_at_once_do_everything_once(prepared: Prepared) -> None:
-    command = [*LATER, str(DAYS), "maintain", "--data", str(prepared.data), "--json"]
+    command = [*amana_command(DAYS), "maintain", "--data", str(prepared.data), "--json"]
     env = {**os.environ, **settings(prepared)}
     both = [
         subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -189,7 +189,7 @@ def test_killed_anywhere_it_is_done_by_the_next(prepared: Prepared) -> None:
 def test_the_command_names_a_duty_that_failed_and_does_the_others(prepared: Prepared) -> None:
     def run(*more: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [*LATER, str(DAYS), "maintain", "--data", str(prepared.data), *more],
+            [*amana_command(DAYS), "maintain", "--data", str(prepared.data), *more],
             env={**os.environ, **settings(prepared)},
             capture_output=True,
             text=True,

@@ -7,8 +7,6 @@ import time_machine
 
 from amana.cli import main
 
-LATER = [sys.executable, "-m", "tests.support.later"]
-
 if __name__ == "__main__":
     ahead = datetime.now(UTC) + timedelta(days=int(sys.argv.pop(1)))
     with time_machine.travel(ahead, tick=True):

@@ -409,18 +409,13 @@ class Known:
 def people(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
     """Return everybody who enrolled or is listed, and how they stand."""
     require(actor, Permission.SEE_PEOPLE)
-<<<<<<< HEAD
     return _everybody(session, at, cache)
 
 
 def _everybody(session: Session, at: Moment, cache: dict[str, Any]) -> list[Known]:
-    rows = {row.id: row for row in session.scalars(sa.select(Person))}
-    enrolled = {one.person: one for one in session.scalars(sa.select(Enrolment))}
-=======
     query = sa.select(Person, _SUSPENDED, Enrolment.enrolled_on).outerjoin(Enrolment)
     rows = {row.id: (row, suspended, day) for row, suspended, day in session.execute(query)}
     listings = _Listings(session, at, cache)
->>>>>>> aca1ea8772274be5a5a60c98b4d65642d2232c37
     found = []
     for person in sorted({*rows, *at.directory.people}):
         row, is_suspended, enrolled_on = rows.get(person, (None, False, None))
