@@ -12,13 +12,14 @@ from tuf.api.exceptions import RepositoryError
 from amana.api.secrets import SecretsUnusable, load_secrets
 from amana.client.directory import expiry_warnings
 from amana.config import Config
-from amana.directory.service import newest_signed
+from amana.directory.service import NoDirectory, current, newest_signed
 from amana.errors import Refusal
 from amana.protocol.errors import ProtocolError
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
+from amana.vault.resharing import outdated
 
 
 class Fault(Exception):
@@ -51,6 +52,7 @@ def examine(config: Config) -> list[Check]:
         "objects": _objects,
         "trust root": _root,
         "directory": _directory,
+        "vaults": _vaults,
     }
     found = []
     for name, check in checks.items():
@@ -147,3 +149,24 @@ def _directory(config: Config) -> str:
     if warnings:
         raise Warned(warnings)
     return f"version {targets.version}, valid until {targets.expires:%Y-%m-%d}"
+
+
+def _vaults(config: Config) -> str:
+    if not config.data.is_dir():
+        raise Fault("There is no database yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            waiting = outdated(session, current(session, {}))
+    except NoDirectory:
+        return "no directory yet"
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+    if waiting:
+        raise Warned(
+            f"{waiting} are shared among others than today's custodians: they run 'amana custodian re-share'"
+            " (docs/playbooks.md)."
+        )
+    return "shared among today's custodians"

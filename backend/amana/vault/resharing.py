@@ -57,11 +57,8 @@ def waiting(session: Session, actor: Actor, directory: Directory, after: str) ->
     if there.k < MIN_K or actor.id not in there.members:
         return []
     query = (
-        sa.select(Vault)
-        .join(Testimony, Testimony.case == Vault.case)
+        _outdated(there)
         .where(Vault.case > after, Vault.custodians.contains(actor.id))
-        .where(sa.or_(Vault.custodians != joined(sorted(there.members)), Vault.k != there.k))
-        .where(Testimony.received_on.is_not(None), Testimony.state != State.WITHDRAWN)
         .order_by(Vault.case, Vault.vault)
         .limit(PAGE_LIMIT + 1)
     )
@@ -70,6 +67,25 @@ def waiting(session: Session, actor: Actor, directory: Directory, after: str) ->
         # Both vaults of a case stand on one page, since the next one begins after the case.
         rows = [one for one in rows if one.case != rows[-1].case]
     return [_work(session, one, actor, there) for one in rows]
+
+
+def _outdated(there: Custodians) -> sa.Select[Vault]:
+    """Return the query of vaults whose custodians are others than the directory's."""
+    return (
+        sa.select(Vault)
+        .join(Testimony, Testimony.case == Vault.case)
+        .where(sa.or_(Vault.custodians != joined(sorted(there.members)), Vault.k != there.k))
+        .where(Testimony.received_on.is_not(None), Testimony.state != State.WITHDRAWN)
+    )
+
+
+def outdated(session: Session, directory: Directory) -> int:
+    """Count the vaults that wait to be shared anew."""
+    there = directory.custodians
+    if there.k < MIN_K:
+        return 0
+    counted = sa.select(sa.func.count()).select_from(_outdated(there).subquery())
+    return session.scalar(counted) or 0
 
 
 def _work(session: Session, vault: Vault, actor: Actor, there: Custodians) -> Work:
