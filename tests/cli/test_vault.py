@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from amana.client.keyfile import read_key
+from amana.protocol.case import intake_key_id
 from amana.protocol.identity import identity_document
 from tests.support.server import PASSPHRASE, Service, amana
 from tests.support.testimonies import Made
@@ -164,4 +165,20 @@ def test_a_custodian_is_asked_before_anything_is_shared(house: House) -> None:
     assert request in {one["request"] for one in pending["requests"]}
     assert pending["not_verified"] == []
     done = json.loads(amana("custodian", "re-share", "--json", env=first).stdout)
-    assert done == {"complete": [], "waiting": [], "lost": []}
+    assert done == {"complete": [], "waiting": [], "lost": [], "kept": [], "destroyed": []}
+
+
+def test_a_former_key_stays_while_anything_is_sealed_to_it(house: House, tmp_path: Path) -> None:
+    own = tmp_path / "own.key"
+    third = house.custodians[2]
+    own.write_bytes(Path(third["AMANA_KEY"]).read_bytes())
+    env = {**third, "AMANA_KEY": str(own)}
+    old = intake_key_id(read_key(own, PASSPHRASE).intake_recipient)
+    amana("custodian", "replace-key", "--json", env=env)
+    done = json.loads(amana("custodian", "re-share", "--destroy-old", "--json", env=env).stdout)
+    [kept] = done["kept"]
+    # The officers do not list the new key yet, so that the one before is not even former.
+    assert (kept["intake_key"], kept["kept_until"]) == (old, "None")
+    assert kept["shares"] >= 4
+    assert done["destroyed"] == []
+    assert [one.name for one in read_key(own, PASSPHRASE).former] == [old]

@@ -228,7 +228,8 @@ def test_a_cut_sending_with_an_identity_and_an_original_is_resumed(home: Home) -
     for path in kept:
         assert name.encode() not in path.read_bytes()
         assert photo.read_bytes()[:100] not in path.read_bytes()
-    finished = one_object(amana("witness", "resume", home.state, "--json").stdout)
+    resumed = amana("witness", "resume", home.state, "--server", home.url, "--json")
+    finished = one_object(resumed.stdout)
     assert finished["case"] == one_object(done.stdout)["case"]
     event = finished["receipt"]["event"]
     assert [one["vault"] for one in event["shares"]] == ["identity", "originals"]
