@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "var"
 DEMO = DATA / "demo"
 OPENED = DATA / "opened"
+RELEASED = DATA / "released"
 SAMPLES = ROOT / "samples"
 AMANA = [sys.executable, "-m", "amana.cli"]
 DESK = "chemical"
@@ -102,7 +103,8 @@ def tour(url: str, organisation: dict[str, Any]) -> None:
     )
     sent = amana(
         "witness", "send", "--server", url, "--root", DEMO / "root.json", "--desk", DESK,
-        "--language", "ar", "--text", SAMPLES / "testimony.ar.txt",
+        "--language", "ar", "--text", SAMPLES / "testimony.ar.txt", "--identity", SAMPLES / "identity.ar.json",
+        "--identity-level", "prosecutors", "--consent", "icc=allow",
         *(argument for path in attachments for argument in ("--attach", path)),
     )  # fmt: skip
     say(f"The server stored what it cannot read and signed a receipt: case {sent['case']}.")
@@ -135,6 +137,29 @@ def tour(url: str, organisation: dict[str, Any]) -> None:
     say(
         f"A monitor outside followed both public logs ({logs['directory']['size']} and {logs['custody']['size']} leaves):"
         f" {'nothing was taken back' if watched['verified'] else 'SOMETHING DOES NOT VERIFY'}."
+    )
+    release(sent["case"], access, keys)
+
+
+def release(case: str, access: tuple[str | Path, ...], keys: dict[str, str]) -> None:
+    """Let two of three custodians release who the witness is."""
+    request = amana(
+        "reviewer", "request-identity", case, "--purpose", "icc", "--days", "7",
+        "--reason", "[DEMONSTRATION] A prosecutor asks for the witness.", *access, **keys,
+    )["request"]  # fmt: skip
+    say("Who the witness is lies apart. The reviewer asks the custodians for it, with a reason.")
+    for key in sorted((DEMO / "custodians").glob("*.key"))[:2]:
+        amana("custodian", "share", request, "--yes", *access, AMANA_KEY=str(key))
+    shutil.rmtree(RELEASED, ignore_errors=True)
+    amana("reviewer", "identity", case, "--out", RELEASED, *access, **keys)
+    say(
+        "Two of three custodians verified the request and sealed their shares; one alone opens nothing."
+    )
+    name = json.loads((RELEASED / "identity.json").read_text("utf-8"))["name"]
+    if name != json.loads((SAMPLES / "identity.ar.json").read_text("utf-8"))["name"]:
+        raise StepFailed("what was released is not what was sent")
+    say(
+        "The reviewer's program put the key together, and holds the identity that the witness sent."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from amana.protocol.codename import Codename, word_list
+from tests.support.attachments import jpeg
 from tests.support.cutting_proxy import End, cutting_proxy
 from tests.support.server import AMANA, Service, amana, make_demo, running_service, wait_until
 from tests.support.socks import socks_server
@@ -137,6 +138,9 @@ def test_a_structured_account_need_not_be_canonical(home: Home) -> None:
         ["--consent", "review"],
         ["--flag", "famous"],
         ["--identity-level", "nobody"],
+        ["--identity", "{film}"],
+        ["--identity", "{text}"],
+        ["--identity", "{folder}/none"],
         ["--withdrawal-delay", "3"],
         ["--attach", "{film}"],
         ["--attach", "{folder}/none"],
@@ -200,6 +204,57 @@ def test_a_cut_sending_says_how_to_go_on_and_then_leaves_nothing(home: Home, nam
     assert finished.keys() == {"case", "receipt"}
     assert finished["case"] == unfinished["case"] == finished["receipt"]["case"]
     assert home.left() == set()
+
+
+def who(home: Home, fields: object) -> Path:
+    path = home.folder / "tmp" / "who.json"
+    path.write_text(json.dumps(fields, ensure_ascii=False, indent=1), encoding="utf-8")
+    return path
+
+
+def test_a_cut_sending_with_an_identity_and_an_original_is_resumed(home: Home) -> None:
+    name = "[SYNTHETIC] سناء التجريبية"
+    photo = home.folder / "tmp" / "photo.jpg"
+    jpeg(photo)
+    identity = who(home, {"name": name})
+    cuts = [(180_000, End.RST), *[(1, End.FIN)] * 20]
+    with cutting_proxy(home.url, cuts) as proxy:
+        done = home.send(
+            "--attach", photo, "--identity", identity, "--state", home.state, "--attempts", "1", "--json",
+            url=proxy.url, check=4,
+        )  # fmt: skip
+    kept = [home.state, *(home.folder / "state.d").iterdir()]
+    assert len(kept) == 4, "the state, and three sealed objects"
+    for path in kept:
+        assert name.encode() not in path.read_bytes()
+        assert photo.read_bytes()[:100] not in path.read_bytes()
+    resumed = amana("witness", "resume", home.state, "--server", home.url, "--json")
+    finished = one_object(resumed.stdout)
+    assert finished["case"] == one_object(done.stdout)["case"]
+    event = finished["receipt"]["event"]
+    assert [one["vault"] for one in event["shares"]] == ["identity", "originals"]
+    assert [len(one["sha256"]) for one in event["shares"]] == [6, 6]
+    assert [one["objects"] for one in event["shares"]] == [[2], [3]]
+    assert home.left() == {"tmp/photo.jpg", "tmp/who.json"}
+
+
+def test_an_identity_out_of_its_form_is_refused_without_a_word_of_it(home: Home) -> None:
+    for fields in ({}, {"name": ""}, {"secret_field": "سناء"}, ["سناء"], {"name": 1}):
+        done = home.send("--identity", who(home, fields), "--json", check=2)
+        assert done.stderr.startswith("identity-invalid: ")
+        assert "سناء" not in done.stderr
+    assert home.left() == {"tmp/who.json"}
+
+
+def test_whoever_stays_anonymous_is_told_that_nobody_may_learn_who_they_are(home: Home) -> None:
+    identity = who(home, {"name": "x"})
+    assert "You allow nobody" in home.send("--identity", identity).stderr
+    told = home.send("--identity", identity, "--identity-level", "prosecutors").stderr
+    assert "You allow nobody" not in told
+    photo = home.folder / "tmp" / "photo.jpg"
+    jpeg(photo)
+    sent = one_object(home.send("--attach", photo, "--no-originals", "--json").stdout)
+    assert sent["receipt"]["event"]["shares"] == []
 
 
 def test_a_state_of_another_service_is_not_sent_to_this_one(home: Home, tmp_path: Path) -> None:

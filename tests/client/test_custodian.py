@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         lying = Lying(organisation.app.wsgi_app)
         organisation.app.wsgi_app = lying  # type: ignore[method-assign]
         with organisation.served() as url, ExitStack() as stack:
-            yield House(organisation, lying, Programs(url, organisation.root, stack))
+            yield House(organisation, lying, Programs(organisation, url, stack))
 
 
 @pytest.fixture
@@ -476,7 +476,7 @@ def test_a_list_out_of_its_form_is_refused(
     house: House, change: Callable[[dict[str, Any]], object]
 ) -> None:
     a, b = "a" * 32, "b" * 32
-    work = {"case": a, "vault": "identity", "k": 2, "sets": [[a, b]], "done": []}
+    work = {"case": a, "vault": "identity", "k": 2, "sets": [[a, b]], "stale": [], "done": []}
 
     def lie(told: dict[str, Any]) -> None:
         told["vaults"] = [copy.deepcopy(work)]
@@ -489,7 +489,7 @@ def test_a_list_out_of_its_form_is_refused(
 
 def test_a_list_that_does_not_end_is_left(house: House) -> None:
     a, b = "a" * 32, "b" * 32
-    work = {"case": a, "vault": "identity", "k": 2, "sets": [[a, b]], "done": []}
+    work = {"case": a, "vault": "identity", "k": 2, "sets": [[a, b]], "stale": [], "done": []}
     house.lying.lies["/v1/re-sharings"] = in_json(lambda told: told.update(vaults=[work]))
     with pytest.raises(NotVerified) as refused:
         house.custodian().share_anew()

@@ -47,7 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         lying = Lying(organisation.app.wsgi_app)
         organisation.app.wsgi_app = lying  # type: ignore[method-assign]
         with organisation.served() as url, ExitStack() as stack:
-            yield House(organisation, lying, Programs(url, organisation.root, stack))
+            yield House(organisation, lying, Programs(organisation, url, stack))
 
 
 @pytest.fixture

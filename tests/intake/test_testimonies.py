@@ -10,7 +10,7 @@ import pytest
 from amana.protocol.admission import Notice, Proof
 from amana.protocol.encoding import random_id, sha256_hex
 from amana.protocol.receipt import verify_receipt
-from amana.protocol.sealing import Identity
+from amana.protocol.sealing import Identity, Recipient
 from amana.protocol.submission import Limits, check_submission
 from tests.support.testimonies import Made
 from tests.support.uploads import Client
@@ -124,6 +124,51 @@ def test_a_malformed_part_has_its_slug(client: Client, part: str, data: bytes, s
     spoiled = replace(made, submission=replace(made.submission, **{part: data}))
     answer = client.submit(spoiled, admission=None)
     assert (answer.status_code, answer.json()["type"]) == (422, slug)
+
+
+def test_a_vault_is_shared_among_the_custodians_of_the_directory_and_nobody_else(
+    client: Client,
+) -> None:
+    custodians = client.directory.custodians
+    listed = dict(custodians.members)
+    assert custodians.k == 2
+    first, *_ = listed
+    stranger = Identity.generate().recipient
+    wrong: list[tuple[dict[str, Recipient], int]] = [
+        ({**listed, random_id(): stranger}, 2),
+        ({one: key for one, key in listed.items() if one != first}, 2),
+        ({**listed, first: stranger}, 2),
+        (listed, 3),
+    ]
+    for members, k in wrong:
+        made = client.testimony(files=(b"x",), custodians=members, k=k, identity=b"who")
+        answer = client.submit(made)
+        assert (answer.status_code, answer.json()["type"]) == (422, "custodians-differ")
+    made = client.testimony(files=(b"x",), custodians=listed, k=2, identity=b"who")
+    assert client.submit(made).status_code == 201
+
+
+def test_a_testimony_with_a_vault_is_received_and_its_receipt_lists_every_share(
+    client: Client,
+) -> None:
+    custodians = client.directory.custodians
+    made = client.testimony(
+        files=(b"a photo",),
+        custodians=custodians.members,
+        identity=b"who",
+        originals=(b"a photo as it was",),
+    )
+    locations, completion = client.announce(made)
+    again = client.submit(made, admission=None)
+    assert again.status_code == 200
+    other = replace(made, submission=replace(made.submission, shares=b"[]"))
+    assert client.submit(other).json()["type"] == "case-differs"
+    for location, data in zip(locations, made.sealed, strict=True):
+        assert client.patch(location, 0, data).status_code == 204
+    done = client.complete(completion)
+    assert done.status_code == 200
+    event = done.json()["receipt"]["event"]
+    assert event["shares"] == [one.entry.document() for one in made.vaults]
 
 
 def test_missing_unknown_and_double_parts_are_refused(client: Client) -> None:

@@ -306,8 +306,11 @@ def _decline_and_replace(house: House) -> None:
     amana("officer", "publish", proposal, "--server", house.service.url)
 
     assert house.custodian(new, "re-share")["complete"] == []
-    assert house.custodian(second, "re-share") == {"complete": [], "waiting": [case], "lost": []}
-    assert house.custodian(third, "re-share") == {"complete": [case], "waiting": [], "lost": []}
+    assert "2 are shared among others" in _doctor_on_vaults(house)
+    nothing: dict[str, list[str]] = {"lost": [], "kept": [], "destroyed": []}
+    assert house.custodian(second, "re-share") == {"complete": [], "waiting": [case], **nothing}
+    assert house.custodian(third, "re-share") == {"complete": [case], "waiting": [], **nothing}
+    assert _doctor_on_vaults(house) == "shared among today's custodians"
     assert "not-signed-in" in house.custodian(first, "pending", check=1)
     request = house.request(case)["request"]
     house.custodian(new, "share", request, "--yes")
@@ -315,3 +318,11 @@ def _decline_and_replace(house: House) -> None:
     released = house.reader(0, "identity", case, "--out", house.folder / "who")
     assert set(released["custodians"]) == {enrolled, third.stem}
     assert json.loads((house.folder / "who" / "identity.json").read_text())["name"] == WHO["name"]
+
+
+def _doctor_on_vaults(house: House) -> str:
+    """Return what `amana doctor` says of the vaults; one testimony has two."""
+    done = amana("doctor", "--data", house.service.data, "--json", env=house.service.env)
+    [check] = [one for one in json.loads(done.stdout)["checks"] if one["name"] == "vaults"]
+    detail: str = check["detail"]
+    return detail

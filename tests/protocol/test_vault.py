@@ -520,6 +520,9 @@ def test_what_is_to_be_done_when_custodians_change() -> None:
     lost = resharing(stored, [a, d, e], 2)
     assert lost.is_lost
     assert lost.is_needed
+    replaced_key = resharing(stored, [a, b, c], 2, [(a, b), (a, c)])
+    assert (replaced_key.missing, replaced_key.superfluous) == (((a, b), (a, c)), ())
+    assert replaced_key.sources == stored
     more = resharing(stored, [a, b, c], 3)
     assert (more.missing, more.superfluous) == (((a, b, c),), stored)
 

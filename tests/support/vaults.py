@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from amana.client.custodian import Custodian
@@ -222,20 +221,24 @@ def act(
 
 @dataclass
 class Programs:
-    """The real programs of readers and custodians at one address; ends with its stack."""
+    """The real programs of readers and custodians, which go by the time of day; ends with its stack."""
 
+    organisation: Organisation
     url: str
-    root: bytes
     stack: ExitStack
 
     def reader(self, keys: PersonKeys) -> ReleaseReader:
-        return ReleaseReader(self._transport(), self.root, keys, patience=IMPATIENT)
+        return ReleaseReader(self._transport(), self.organisation.root, keys, patience=IMPATIENT)
 
     def custodian(self, keys: PersonKeys, **options: Any) -> Custodian:
-        return Custodian(self._transport(), self.root, keys, patience=IMPATIENT, **options)
+        return Custodian(
+            self._transport(), self.organisation.root, keys, patience=IMPATIENT, **options
+        )
 
     def _transport(self) -> Transport:
-        return self.stack.enter_context(Transport(self.url, silence_seconds=10))
+        # However long a test has taken: the server's clock stands still, theirs do not.
+        self.organisation.clock.follow()
+        return self.stack.enter_context(Transport(self.url, silence_seconds=60))
 
 
 IMPATIENT = Patience(attempts=2, first_seconds=0.01)
@@ -255,7 +258,3 @@ def drop_custodian(description: dict[str, Any], person: str) -> None:
     members = description["custodians"]["members"]
     description["custodians"]["members"] = [one for one in members if one["id"] != person]
     description["people"] = [one for one in description["people"] if one["id"] != person]
-
-
-def everything_below(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from amana.client.errors import NotVerified, Refused
 from amana.client.keyfile import PersonKeys
 from amana.intake.models import Share, Vault
+from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import b64, random_id, sha256_hex, unb64
 from amana.protocol.identity import parse_identity
 from amana.protocol.sealing import Kind, seal
@@ -76,7 +77,7 @@ class Changing:
 def changing_on(database: str, request: Any, folder: Path) -> Iterator[Changing]:
     with organisation_on(database, request, folder) as organisation, ExitStack() as stack:
         url = stack.enter_context(organisation.served())
-        yield Changing(organisation, Programs(url, organisation.root, stack))
+        yield Changing(organisation, Programs(organisation, url, stack))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -343,3 +344,41 @@ def test_pieces_to_a_key_that_was_replaced_meanwhile_do_not_count(
     only_new = replace(renewed, former=())
     released = changing.release(vaulted, [only_new, stays], tmp_path / "out")
     assert set(released.custodians) == {new.id, stays.id}
+
+
+def test_what_is_sealed_to_a_replaced_key_is_shared_anew(
+    changing: Changing, tmp_path: Path
+) -> None:
+    vaulted = Vaulted.make(changing.organisation)
+    renewing, second, third = changing.custodians
+    assert renewing.intake is not None
+    old = intake_key_id(renewing.intake.recipient)
+    renewed = renewing.renewed()
+    program = changing.programs.custodian(renewed)
+    assert not program.newest_is_listed()
+
+    def replace_key(description: dict[str, Any]) -> None:
+        drop_custodian(description, renewing.id)
+        make_custodian(description, renewed)
+
+    Officers(changing.organisation).publish(replace_key)
+    assert program.newest_is_listed()
+    # Until it is shared anew, the former key still answers.
+    released = changing.release(vaulted, [renewed, second], tmp_path / "before")
+    assert set(released.custodians) == {renewing.id, second.id}
+    assert {name: one.open for name, one in program.held_keys().items()} == {old: 4}
+    third_ones = changing.sets(vaulted)
+    assert changing.programs.custodian(third).share_anew().waiting == (vaulted.case,)
+    assert changing.programs.custodian(second).share_anew().complete == (vaulted.case,)
+    assert changing.sets(vaulted) == third_ones
+    [(name, held)] = program.held_keys().items()
+    assert name == intake_key_id(renewed.intake_recipient)
+    # Two sets of two vaults, each share in two pieces.
+    assert held.open == 8
+    assert program.share_anew().waiting == ()
+    only_new = replace(renewed, former=())
+    released = changing.release(vaulted, [only_new, third], tmp_path / "after")
+    assert set(released.custodians) == {renewing.id, third.id}
+    # The set in which nothing was replaced is still the witness's own.
+    kept = changing.release(vaulted, [second, third], tmp_path / "kept")
+    assert set(kept.custodians) == {second.id, third.id}

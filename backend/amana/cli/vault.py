@@ -3,6 +3,7 @@
 
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from amana.cli.staff import FOLDER, as_staff
 from amana.cli.tables import harmless, say
 from amana.client.custodian import Asked, Custodian, Unverified
 from amana.client.errors import Usage
+from amana.client.keyfile import PersonKeys, change_key
+from amana.client.reviewer import spent_keys
 
 as_custodian = as_staff(Custodian, "custodian")
 
@@ -106,19 +109,59 @@ def decline(custodian: Custodian, request: str, reason: str, as_json: bool) -> N
 
 
 @custodian.command(name="re-share")
+@click.option("--destroy-old", is_flag=True, help="Remove former keys once nothing needs them.")
 @as_custodian
-def re_share(custodian: Custodian, as_json: bool) -> None:
-    """Pass on what custodians who left held: make new shares, with your colleagues, for those whom the directory lists now.
+@click.pass_obj
+def re_share(
+    opened_with: tuple[Path, str], custodian: Custodian, destroy_old: bool, as_json: bool
+) -> None:
+    """Pass on what custodians who left held, or what is sealed to a key that was replaced.
 
-    Nobody holds a key meanwhile. It is done once as many of you as a vault needs have run this.
+    Together with your colleagues' it makes new shares for those whom the directory lists now. Nobody holds a key
+    meanwhile. It is done once as many of you as a vault needs have run this; it may be repeated at any time.
     """
     done = custodian.share_anew()
+    kept, destroyed = _former_keys(custodian, *opened_with, destroy_old=destroy_old)
     for case in done.lost:
         click.echo(
             f"Too few custodians are left for {case}: nobody can open its vault any more.", err=True
         )
     say(
-        asdict(done),
+        {**asdict(done), "kept": kept, "destroyed": destroyed},
         as_json,
         f"{len(done.complete)} cases are complete, {len(done.waiting)} wait for your colleagues.",
+        *(
+            f"The former key {one['intake_key']} stays at least until {one['kept_until']}:"
+            f" {one['shares']} shares are sealed to it."
+            for one in kept
+        ),
+        *(
+            f"The former key {name} is destroyed; destroy old copies of the key file too."
+            for name in destroyed
+        ),
     )
+
+
+def _former_keys(
+    custodian: Custodian, path: Path, passphrase: str, *, destroy_old: bool
+) -> tuple[list[dict[str, object]], list[str]]:
+    """Note in the key file which keys the directory does not list any more, and remove those that nothing needs."""
+    if not custodian.keys.former:
+        return [], []
+    today, held = datetime.now(UTC).date(), custodian.held_keys()
+
+    def note_and_destroy(there: PersonKeys) -> PersonKeys:
+        noted = there.not_listed_from(today) if custodian.newest_is_listed() else there
+        return noted.without(spent_keys(noted, held, today)) if destroy_old else noted
+
+    keys = change_key(path, passphrase, note_and_destroy)
+    kept: list[dict[str, object]] = [
+        {
+            "intake_key": one.name,
+            "shares": held[one.name].open if one.name in held else 0,
+            "kept_until": str(one.kept_until),
+        }
+        for one in keys.former
+    ]
+    before = {one.name for one in custodian.keys.former}
+    return kept, sorted(before - {one.name for one in keys.former})

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from amana.client.directory import VerifiedDirectory
 from amana.client.errors import NotVerified, Refused, Usage
-from amana.client.reviewer import verifying
+from amana.client.reviewer import HeldKey, verifying
 from amana.client.staff import Staff
 from amana.protocol.action import Action, body_sha256, parse_action
 from amana.protocol.case import intake_key_id
@@ -381,7 +381,7 @@ class Custodian(Staff):
         there = directory.directory.custodians
         complete, waiting, lost = [], [], []
         for work in self._works():
-            plan = resharing(work.sets, list(there.members), there.k)
+            plan = resharing(work.sets, list(there.members), there.k, work.stale)
             if not plan.sources:
                 lost.append(work.case)
             elif self._do_part(work, plan, directory):
@@ -389,6 +389,20 @@ class Custodian(Staff):
             else:
                 waiting.append(work.case)
         return SharedAnew(*(tuple(dict.fromkeys(one)) for one in (complete, waiting, lost)))
+
+    def newest_is_listed(self) -> bool:
+        """Tell whether the officers list one's newest key; until then the one before is no former one."""
+        listed = self._directory().directory.custodians.members.get(self.keys.id)
+        return listed is not None and str(listed) == str(self.keys.intake_recipient)
+
+    def held_keys(self) -> dict[str, HeldKey]:
+        """Return by short name how many shares are sealed to each key of one's own, as the server counts them."""
+        with verifying("the list"):
+            told = self._desk.get("/v1/re-sharings").document()["held"]
+            # They are printed: nothing but numbers may come this far.
+            if not all(type(count) is int for count in told.values()):
+                raise KeyError
+            return {check_id(name): HeldKey(name, open=count) for name, count in told.items()}
 
     def _do_part(self, work: "_Work", plan: Resharing, directory: VerifiedDirectory) -> bool:
         sources = [one for one in plan.sources if self.keys.id in one and one not in work.done]
@@ -494,6 +508,7 @@ class _Work:
     case: str
     vault: str
     sets: tuple[Subset, ...]
+    stale: tuple[Subset, ...]
     done: tuple[Subset, ...]
 
 
@@ -505,6 +520,7 @@ def _work(told: Mapping[str, Any]) -> _Work:
         check_id(told["case"]),
         vault,
         tuple(map(_set, told["sets"])),
+        tuple(map(_set, told["stale"])),
         tuple(map(_set, told["done"])),
     )
 

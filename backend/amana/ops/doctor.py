@@ -18,7 +18,7 @@ from amana.client.directory import expiry_warnings
 from amana.config import Config
 from amana.custody.cosigning import given as cosigned_of
 from amana.custody.cosigning import newest, times
-from amana.directory.service import newest_signed, pinned
+from amana.directory.service import NoDirectory, current, newest_signed, pinned
 from amana.errors import Refusal
 from amana.ops.logkeeping import GOOD, standings
 from amana.protocol.errors import ProtocolError
@@ -30,6 +30,7 @@ from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
+from amana.vault.resharing import outdated
 
 MANY_WAITING = 10_000
 """So many leaves wait only where nobody gives them places."""
@@ -67,6 +68,7 @@ def examine(config: Config) -> list[Check]:
         "trust root": _root,
         "directory": _directory,
         "dead drop": _drop,
+        "vaults": _vaults,
         "logs": _logs,
         "cosigners": _cosigners,
     }
@@ -278,3 +280,24 @@ def _cosigners(config: Config) -> str:
             f"{said}; {missing} of the root's cosigners have no address in AMANA_COSIGNERS"
         )
     return said
+
+
+def _vaults(config: Config) -> str:
+    if not config.data.is_dir():
+        raise Fault("There is no database yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            waiting = outdated(session, current(session, {}))
+    except NoDirectory:
+        return "no directory yet"
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+    if waiting:
+        raise Warned(
+            f"{waiting} are shared among others than today's custodians: they run 'amana custodian re-share'"
+            " (docs/playbooks.md)."
+        )
+    return "shared among today's custodians"

@@ -387,13 +387,21 @@ class Resharing:
         return not self.sources
 
 
-def resharing(stored: Collection[Subset], custodians: Collection[str], k: int) -> Resharing:
-    """Compare the sets of a vault that have shares with those that today's custodians must have."""
+def resharing(
+    stored: Collection[Subset],
+    custodians: Collection[str],
+    k: int,
+    stale: Collection[Subset] = (),
+) -> Resharing:
+    """Compare the sets of a vault that have shares with those that today's custodians must have.
+
+    `stale` are those of the stored sets in which a share is sealed to a key that was replaced.
+    """
     wanted = subsets(custodians, k)
     there = frozenset(custodians)
     return Resharing(
         sources=tuple(sorted(one for one in stored if there.issuperset(one))),
-        missing=tuple(one for one in wanted if one not in stored),
+        missing=tuple(one for one in wanted if one not in stored or one in stale),
         superfluous=tuple(sorted(set(stored) - set(wanted))),
     )
 

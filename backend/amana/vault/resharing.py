@@ -29,7 +29,7 @@ PAGE_LIMIT = 100
 
 class NothingToShare(Conflict):
     slug = "nothing-to-share"
-    title = "The custodians of this vault are those of the directory."
+    title = "The custodians of this vault, and their keys, are those of the directory."
 
 
 class SourceUnknown(Unprocessable):
@@ -39,13 +39,15 @@ class SourceUnknown(Unprocessable):
 
 @dataclass(frozen=True)
 class Work:
-    """A vault whose custodians are others than the directory's, and what one of those who are left has to do."""
+    """A vault whose custodians or keys are others than the directory's, and what one of those who are left has to do."""
 
     case: str
     vault: str
     k: int
     sets: tuple[Subset, ...]
     """The sets that have shares."""
+    stale: tuple[Subset, ...]
+    """Those of them in which a share is sealed to a key that was replaced."""
     done: tuple[Subset, ...]
     """The sources for which the one who asks has made pieces that count."""
 
@@ -57,11 +59,8 @@ def waiting(session: Session, actor: Actor, directory: Directory, after: str) ->
     if there.k < MIN_K or actor.id not in there.members:
         return []
     query = (
-        sa.select(Vault)
-        .join(Testimony, Testimony.case == Vault.case)
+        _outdated(there)
         .where(Vault.case > after, Vault.custodians.contains(actor.id))
-        .where(sa.or_(Vault.custodians != joined(sorted(there.members)), Vault.k != there.k))
-        .where(Testimony.received_on.is_not(None), Testimony.state != State.WITHDRAWN)
         .order_by(Vault.case, Vault.vault)
         .limit(PAGE_LIMIT + 1)
     )
@@ -72,20 +71,60 @@ def waiting(session: Session, actor: Actor, directory: Directory, after: str) ->
     return [_work(session, one, actor, there) for one in rows]
 
 
+def _outdated(there: Custodians) -> sa.Select[Vault]:
+    """Return the query of vaults whose custodians, or their keys, are others than the directory's."""
+    under_former_key = sa.exists().where(
+        Share.case == Vault.case,
+        Share.vault == Vault.vault,
+        Share.intake_key.not_in(list(_names(there).values())),
+    )
+    changed = Vault.custodians != joined(sorted(there.members))
+    return (
+        sa.select(Vault)
+        .join(Testimony, Testimony.case == Vault.case)
+        .where(sa.or_(changed, Vault.k != there.k, under_former_key))
+        .where(Testimony.received_on.is_not(None), Testimony.state != State.WITHDRAWN)
+    )
+
+
+def _names(there: Custodians) -> dict[str, str]:
+    """Return the short name of each custodian's key of today."""
+    return {one: intake_key_id(key) for one, key in there.members.items()}
+
+
+def outdated(session: Session, directory: Directory) -> int:
+    """Count the vaults that wait to be shared anew."""
+    there = directory.custodians
+    if there.k < MIN_K:
+        return 0
+    counted = sa.select(sa.func.count()).select_from(_outdated(there).subquery())
+    return session.scalar(counted) or 0
+
+
 def _work(session: Session, vault: Vault, actor: Actor, there: Custodians) -> Work:
-    sets = _sets(session, vault)
-    plan = resharing(sets, list(there.members), there.k)
+    sets, stale = _sets(session, vault, there)
+    plan = resharing(sets, list(there.members), there.k, stale)
     done = [
         source
         for source in plan.sources
         if actor.id in source and not _lacking(session, vault, source, [actor.id], plan, there)
     ]
-    return Work(vault.case, vault.vault, vault.k, sets, tuple(done) if plan.missing else ())
+    done = done if plan.missing else []
+    return Work(vault.case, vault.vault, vault.k, sets, stale, tuple(done))
 
 
-def _sets(session: Session, vault: Vault) -> tuple[Subset, ...]:
-    query = sa.select(Share.subset).where(Share.case == vault.case, Share.vault == vault.vault)
-    return tuple(sorted(map(split_ids, session.scalars(query.distinct()))))
+def _sets(
+    session: Session, vault: Vault, there: Custodians
+) -> tuple[tuple[Subset, ...], tuple[Subset, ...]]:
+    """Return the sets of a vault that have shares, and which of them have one under a key that was replaced."""
+    query = sa.select(Share.subset, Share.custodian, Share.intake_key).where(
+        Share.case == vault.case, Share.vault == vault.vault
+    )
+    now = _names(there)
+    rows = session.execute(query).all()
+    stale = {row.subset for row in rows if now.get(row.custodian, row.intake_key) != row.intake_key}
+    sets = {row.subset for row in rows}
+    return tuple(sorted(map(split_ids, sets))), tuple(sorted(map(split_ids, stale)))
 
 
 def _lacking(
@@ -119,6 +158,17 @@ def _places(plan: Resharing, there: Custodians) -> list[tuple[Subset, str, str]]
     ]
 
 
+def held(session: Session, actor: Actor) -> dict[str, int]:
+    """Count what is sealed to each of a custodian's keys, also of testimonies that still arrive or were withdrawn."""
+    require(actor, Permission.SHARE_ANEW)
+    found: dict[str, int] = {}
+    for table in (Share, SharePiece):
+        query = sa.select(table.intake_key, sa.func.count()).where(table.custodian == actor.id)
+        for name, count in session.execute(query.group_by(table.intake_key)):
+            found[name] = found.get(name, 0) + count
+    return found
+
+
 @dataclass(frozen=True)
 class _Found:
     vault: Vault
@@ -139,7 +189,8 @@ def _find(
         raise NotFound
     if testimony.state == State.WITHDRAWN:
         raise CaseWithdrawn
-    plan = resharing(_sets(session, found), list(there.members), there.k)
+    sets, stale = _sets(session, found, there)
+    plan = resharing(sets, list(there.members), there.k, stale)
     if there.k < MIN_K or not plan.is_needed:
         raise NothingToShare
     if source not in plan.sources or actor.id not in source:
@@ -250,7 +301,7 @@ def _replace(session: Session, found: _Found, source: Subset, today: date) -> No
     """Put the new shares in the place of those that are superfluous; of the old ones nothing stays."""
     vault, plan = found.vault, found.plan
     of_vault = (Share.case == vault.case, Share.vault == vault.vault)
-    gone = [joined(one) for one in plan.superfluous]
+    gone = [joined(one) for one in (*plan.superfluous, *plan.missing)]
     session.execute(sa.delete(Share).where(*of_vault, Share.subset.in_(gone)))
     missing = {joined(one) for one in plan.missing}
     query = sa.select(SharePiece).where(

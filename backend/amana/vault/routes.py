@@ -128,10 +128,10 @@ def released_object(request: str, n: int) -> Response:
 @releases.response(200, schemas.WorksOut)
 @releases.problems(403, 422)
 def to_share_anew(fields: dict[str, Any]) -> dict[str, Any]:
-    """List vaults of which you hold shares and whose custodians changed."""
+    """List vaults of which you hold shares and whose custodians, or their keys, changed."""
     with services().database.reading() as session:
         found = resharing.waiting(session, actor(), directory_now(), fields["after"])
-    return {"vaults": found}
+        return {"vaults": found, "held": resharing.held(session, actor())}
 
 
 @releases.post("/v1/cases/<case>/re-sharings/openings")

@@ -218,13 +218,20 @@ class WorkOut(ma.Schema):
     vault = ma.fields.String()
     k = ma.fields.Integer()
     sets = ma.fields.List(ma.fields.List(ma.fields.String()))
+    stale = ma.fields.List(
+        ma.fields.List(ma.fields.String()),
+        metadata={"description": "Sets in which a share is sealed to a key that was replaced."},
+    )
     done = ma.fields.List(ma.fields.List(ma.fields.String()))
 
 
 class WorksOut(ma.Schema):
-    """A page of vaults that have to be shared anew."""
+    """A page of vaults that have to be shared anew, and how many shares are sealed to each key of one's own."""
 
     vaults = ma.fields.List(ma.fields.Nested(WorkOut))
+    held = ma.fields.Dict(
+        keys=ma.fields.String(), values=ma.fields.Integer(), metadata={"example": {"a" * 32: 12}}
+    )
 
 
 class SourceIn(ActionIn):
