@@ -9,10 +9,22 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import drop, queue, routing, sealing, staff, testimonies, uploads, withdrawal
+from benchmarks import (
+    bundle,
+    drop,
+    log,
+    queue,
+    routing,
+    sealing,
+    staff,
+    testimonies,
+    uploads,
+    withdrawal,
+)
 from benchmarks.load import medians
 from tests.support.nginx import running_nginx
 from tests.support.postgres import fresh_database, postgres_server
@@ -22,7 +34,9 @@ from tests.support.uploads import Client
 TARGET = Path("build") / "bench.json"
 MIB = 2**20
 PARTS = (
+    "bundle",
     "drop",
+    "log",
     "queue",
     "routing",
     "sealing",
@@ -48,6 +62,13 @@ def main() -> None:
         default=[10_000, 1_000_000],
         help="Sizes of the queue; 10000000 needs thirty gigabytes and twenty minutes.",
     )
+    parser.add_argument(
+        "--leaves",
+        type=int,
+        nargs="+",
+        default=[10_000, 1_000_000],
+        help="Sizes of the log in which proofs are made; 10000000 needs five gigabytes and ten minutes.",
+    )
     arguments = parser.parse_args()
     figures: dict[str, Any] = {
         "machine": {
@@ -59,13 +80,17 @@ def main() -> None:
     wanted = {arguments.only} if arguments.only else set(PARTS)
     if "sealing" in wanted:
         figures["sealing"] = sealing.measure(64, arguments.runs)
+    if "bundle" in wanted:
+        figures["bundle"] = {"one large object": bundle.measure(arguments.mib, arguments.runs)}
     if "drop" in wanted:
         figures["drop"] = {"256 slots": drop.measure(arguments.runs)}
     if "routing" in wanted:
         figures["routing"] = routing.measure(arguments.runs)
     if "queue" in wanted:
         figures["queue"] = _queues(arguments.cases)
-    if wanted - {"queue", "routing", "sealing"}:
+    if "log" in wanted:
+        figures["log"] = _log(arguments.runs, arguments.leaves)
+    if wanted - {"bundle", "log", "queue", "routing", "sealing"}:
         with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as folder:
             _server_figures(Path(folder), wanted, arguments.runs, arguments.mib * MIB, figures)
     TARGET.parent.mkdir(exist_ok=True)
@@ -80,6 +105,43 @@ def _queues(sizes: list[int]) -> dict[str, Any]:
             with postgres_server(Path(folder) / "p") as server, fresh_database(server) as url:
                 found[f"{cases:,} cases"] = queue.measure(url, cases)
         return found
+
+
+def _log(runs: int, sizes: list[int]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(dir=Path.cwd() / "build") as name:
+        folder = Path(name)
+        with postgres_server(folder / "p") as server:
+            for label, flush in (("", ""), (", 2 ms a flush of the disk", "2000")):
+                with fresh_database(server) as url:
+                    _slow_flush(url, flush)
+                    settings = {"AMANA_DATABASE_URL": url, "AMANA_ADMISSION_PRICE": "0"}
+                    here = folder / f"service{flush}"
+                    here.mkdir()
+                    with running_service(here, settings) as service:
+                        make_demo(service, here / "demo")
+                        found[f"32 who write{label}"] = log.beside(url, 8.0, runs)
+                        found |= {f"{k}{label}": v for k, v in log.how_soon(url, 12.0).items()}
+                    _slow_flush(url, "")
+            with fresh_database(server) as url:
+                found["alone"] = log.alone(url, folder / "alone")
+            for leaves in sizes:
+                with fresh_database(server) as url:
+                    here = folder / f"{leaves}"
+                    found[f"{leaves:,} leaves"] = log.large(url, here, leaves)
+    return found
+
+
+def _slow_flush(url: str, microseconds: str) -> None:
+    """Let PostgreSQL wait before each flush of its log, as a slower disk would; nothing for its own way."""
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        for name, value in (
+            ("commit_delay", microseconds or "0"),
+            ("commit_siblings", "0" if microseconds else "5"),
+        ):
+            connection.execute(sa.text(f"ALTER SYSTEM SET {name} = {value}"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
 
 
 def _server_figures(

@@ -21,11 +21,13 @@ PAGE = 50
 # A quarter waits and one in a hundred is in review, far more than an institution should let lie.
 FILL = """
 INSERT INTO testimonies ("case", state, desk, language, flags, control, directory, digest, paid, policy, labels,
-  manifest, account, declared, object_count, size, announced_on, received_on, receipt, routed)
+  manifest, account, declared, object_count, size, announced_on, received_on, receipt, routed,
+  kept_since, allows)
 SELECT lpad(CAST(n AS text), 32, 'a'),
   CASE WHEN n % 100 = 0 THEN 'in-review' WHEN n % 4 = 0 THEN 'received' ELSE 'accepted' END,
   'chemical', 'ar', CASE WHEN n % 50 = 0 THEN 'urgent' ELSE '' END, lpad(CAST(n AS text), 44, 'c'), 1, '\\x00', n % 20,
-  '', '', '', '', '', 2, 100000, d, d, '{}', true
+  '', '', '', '', '', 2, 100000, d, d, '{}', true,
+  d, 'uses'
 FROM (SELECT n, DATE '2026-11-23' - CAST(n % 400 AS int) AS d
   FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS n) AS made
 """

@@ -47,14 +47,35 @@ def amana(*arguments: str | Path, **env: str) -> dict[str, Any]:
     return document
 
 
-def free_address() -> str:
+def free_address(usual: int = 8600) -> str:
     """Return the usual address, or another when it is taken."""
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", 8600))
+            probe.bind(("127.0.0.1", usual))
         except OSError:
             probe.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+class Cosigner:
+    """What two partner organisations would run on machines of their own."""
+
+    def __init__(self, name: str, usual_port: int) -> None:
+        self.name = f"{name}.example/1"
+        self.address = free_address(usual_port)
+        folder = DATA / "cosigners" / name
+        self.files = ("--key", folder / "key", "--state", folder / "state")
+        public = folder / "vkey"
+        if not public.exists():
+            made = amana("cosigner", "init", "--name", self.name, *self.files)
+            public.write_text(made["vkey"], encoding="utf-8")
+        self.vkey = public.read_text("utf-8")
+
+    def serve(self) -> "subprocess.Popen[bytes]":
+        """Watch the logs of the demonstration organisation."""
+        root = ("--root", DEMO / "root.json")
+        command = ("cosigner", "serve", "--listen", self.address, *self.files, *root)
+        return subprocess.Popen([*AMANA, *map(str, command)], stderr=subprocess.DEVNULL)
 
 
 def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
@@ -69,11 +90,9 @@ def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
     raise StepFailed("the service did not start")
 
 
-def tour(url: str) -> None:
+def tour(url: str, organisation: dict[str, Any]) -> None:
     """Let the sample testimony travel."""
-    organisation = amana("demo", "--data", DATA, "--out", DEMO)
     reviewers = organisation["desks"][DESK]
-    say("Three officers made keys; two of them signed the directory of who may read.")
     say(
         f"Desks: {', '.join(f'{desk} ({len(ids)} readers)' for desk, ids in organisation['desks'].items())}."
     )
@@ -112,6 +131,13 @@ def tour(url: str) -> None:
     ).get("text", ""):
         raise StepFailed("what was opened is not what was sent")
     say("It is word for word what the witness wrote.")
+    watched = amana("monitor", "--server", url, "--root", DEMO / "root.json",
+                    "--state", DATA / "monitor.json", "--accept", "1")  # fmt: skip
+    logs = watched["logs"]
+    say(
+        f"A monitor outside followed both public logs ({logs['directory']['size']} and {logs['custody']['size']} leaves):"
+        f" {'nothing was taken back' if watched['verified'] else 'SOMETHING DOES NOT VERIFY'}."
+    )
     release(sent["case"], access, keys)
 
 
@@ -144,13 +170,22 @@ def main() -> int:
     address = free_address()
     url = f"http://{address}"
     say(f"The service starts with SQLite and a folder under {DATA.relative_to(ROOT)}/.")
+    cosigners = [Cosigner("one", 8601), Cosigner("two", 8602)]
+    addresses = ",".join(f"{one.name}=http://{one.address}" for one in cosigners)
     server = subprocess.Popen(
         [*AMANA, "serve", "all", "--listen", address, "--data", str(DATA)],
+        env={**os.environ, "AMANA_COSIGNERS": addresses},
         stderr=None if os.environ.get("AMANA_TOUR_LOG") else subprocess.DEVNULL,
     )
+    beside: list[subprocess.Popen[bytes]] = []
     try:
         wait_for(url, server)
-        tour(url)
+        pinned = [option for one in cosigners for option in ("--cosigner", one.vkey)]
+        organisation = amana("demo", "--data", DATA, "--out", DEMO, *pinned)
+        say("Three officers made keys; two of them signed the directory of who may read.")
+        beside += [one.serve() for one in cosigners]
+        say("Two cosigners, of other organisations, watch that the public logs only grow.")
+        tour(url, organisation)
         if not arguments.once:
             say(f"Serving at {url} (its interface: {url}/docs). Ctrl-C ends it.")
             server.wait()
@@ -160,8 +195,10 @@ def main() -> int:
     except KeyboardInterrupt:
         say("Ended. The data stay in ./var; 'make run' goes on with them.")
     finally:
-        server.terminate()
-        server.wait(timeout=30)
+        for process in (server, *beside):
+            process.terminate()
+        for process in (server, *beside):
+            process.wait(timeout=30)
     return 0
 
 

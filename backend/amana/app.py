@@ -15,12 +15,15 @@ from amana.api.secrets import load_secrets
 from amana.api.services import Services
 from amana.config import Config
 from amana.consent import routes as consent
+from amana.custody import routes as custody
 from amana.directory import routes as directory
+from amana.export import routes as export
 from amana.intake import routes as intake
 from amana.intake.writers import Writers
 from amana.ops import health
 from amana.people import routes as people
 from amana.replies import routes as replies
+from amana.retention import routes as retention
 from amana.review import routes as review
 from amana.routing import routes as routing
 from amana.storage.database import Database
@@ -44,17 +47,22 @@ BLUEPRINTS = {
         consent.control,
         replies.drop,
         directory.directory,
+        custody.logs,
     ),
-    # Staff's clients verify the directory too, and speak to the desk only.
+    # Staff's clients verify the directory and the logs too, and speak to the desk only.
     Surface.DESK: (
         access.sessions,
         access.signing_out,
         directory.directory,
         directory.directory_publication,
+        custody.logs,
         review.cases,
         replies.asking,
         routing.routing,
         vault.releases,
+        retention.retention,
+        export.exports,
+        consent.histories,
         people.people,
         people.enrolling,
     ),

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Every setting of the server, typed, read once from the environment; all faults are reported together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from environs import Env, EnvError, validate
+from marshmallow import ValidationError
 
 from amana.protocol.submission import Limits
 
@@ -42,10 +44,15 @@ class Config:
     admission_busy_per_day: int
     limits: Limits
     upload_days: int
+    scrub_days: int
+    scrub_bytes: int
     silence_seconds: float
     workers: int
     threads: int
     trusted_hosts: tuple[str, ...]
+    cosigners: Mapping[str, str]
+    """Where each cosigner is reached, by the name of its key."""
+    cosigner_proxy: str | None
 
 
 def read_config(data: Path | None = None) -> Config:
@@ -84,10 +91,14 @@ def read_config(data: Path | None = None) -> Config:
             case_bytes=env.int("MAX_CASE_BYTES", 16 * GIB, validate=positive),
         ),
         upload_days=env.int("UPLOAD_DAYS", 30, validate=validate.Range(1, 365)),
+        scrub_days=env.int("SCRUB_DAYS", 90, validate=validate.Range(2, 365)),
+        scrub_bytes=env.int("SCRUB_BYTES", 16 * GIB, validate=positive),
         silence_seconds=env.float("SILENCE_SECONDS", 60.0, validate=validate.Range(min=0.1)),
         workers=env.int("WORKERS", 2, validate=validate.Range(1, 64)),
         threads=env.int("THREADS", 300, validate=validate.Range(2, 2000)),
         trusted_hosts=tuple(env.list("TRUSTED_HOSTS", [])),
+        cosigners=_addresses(env.list("COSIGNERS", [], validate=_is_addresses)),
+        cosigner_proxy=env.str("COSIGNER_PROXY", "") or None,
     )
     try:
         env.seal()
@@ -95,6 +106,19 @@ def read_config(data: Path | None = None) -> Config:
         names = ", ".join(sorted(getattr(error, "error_messages", None) or {})) or "a setting"
         raise ConfigInvalid(f"These settings cannot be used: {names}.") from None
     return config
+
+
+def _is_addresses(given: list[str]) -> None:
+    names = [one.partition("=")[0] for one in given]
+    if not all(name and "=" in one for name, one in zip(names, given, strict=True)):
+        raise ValidationError("Not NAME=ADDRESS.")
+    if len(set(names)) < len(names):
+        raise ValidationError("A name stands here twice.")
+
+
+def _addresses(given: list[str] | None) -> Mapping[str, str]:
+    parts = [one.partition("=") for one in given or []]
+    return {name: address for name, _, address in parts}
 
 
 def _secret(file: str) -> str:

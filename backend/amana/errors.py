@@ -100,6 +100,11 @@ class CaseWithdrawn(Gone):
     title = "The witness has withdrawn this testimony."
 
 
+class CaseExpired(Gone):
+    slug = "case-expired"
+    title = "The time for which this testimony was kept is over; it is destroyed."
+
+
 class UploadGone(Gone):
     slug = "upload-gone"
     title = "This upload was finished, deleted, or kept open for too long."

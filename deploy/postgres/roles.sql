@@ -1,11 +1,12 @@
--- The three roles of Amana; run once, as a superuser, in its empty database:
+-- The four roles of Amana; run once, as a superuser, in its empty database:
 --   psql --dbname amana --file roles.sql
 --
 -- amana_owner   owns the tables; only `amana migrate` uses it
 -- amana_intake  receives testimonies: it can write events and never read them, and sees nothing of staff
 -- amana_desk    serves staff: it can neither add, delete nor change what witnesses sent
+-- amana_maintain  runs `amana maintain` from a timer and listens to nobody; it may what the two above may, and little more
 --
--- No role has a password here. On one machine PostgreSQL recognises the three users of the same
+-- No role has a password here. On one machine PostgreSQL recognises the four users of the same
 -- names by its socket ("peer"); compose.yaml adds passwords (passwords.sql).
 
 \set ON_ERROR_STOP on
@@ -15,6 +16,8 @@ BEGIN;
 CREATE ROLE amana_owner LOGIN;
 CREATE ROLE amana_intake LOGIN CONNECTION LIMIT 80;
 CREATE ROLE amana_desk LOGIN CONNECTION LIMIT 40;
+CREATE ROLE amana_maintain LOGIN CONNECTION LIMIT 15;
+GRANT amana_intake, amana_desk TO amana_maintain;
 
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE, CREATE ON SCHEMA public TO amana_owner;
@@ -32,5 +35,6 @@ $$;
 ALTER ROLE amana_owner SET log_min_error_statement = 'panic';
 ALTER ROLE amana_intake SET log_min_error_statement = 'panic';
 ALTER ROLE amana_desk SET log_min_error_statement = 'panic';
+ALTER ROLE amana_maintain SET log_min_error_statement = 'panic';
 
 COMMIT;

@@ -77,7 +77,10 @@ GET = "GET /v1/cases HTTP/1.1"
 
 def test_the_request_from_which_the_faults_are_made_is_good(reader: Reader) -> None:
     status, answer = reader.send(GET, reader.signed())
-    assert (status, json.loads(answer)) == (200, {"cases": [], "next": None, "withdrawn": []})
+    assert (status, json.loads(answer)) == (
+        200,
+        {"cases": [], "next": None, "withdrawn": [], "expired": [], "expiring": []},
+    )
 
 
 @pytest.mark.parametrize("added", ["", ",", "DPoP x", "Bearer x", "Basic cmVhZGVyOng="])

@@ -11,6 +11,7 @@ from amana.access.standing import (
     REVIEW_DAYS,
     Facts,
     Standing,
+    is_gone,
     review_due_on,
     standing,
 )
@@ -82,3 +83,26 @@ def test_time_alone_gives_nobody_their_access_back(
     assert then is not Standing.ACTIVE or now is Standing.ACTIVE
     active = not suspended and confirmed <= REVIEW_DAYS and seen <= DORMANT_DAYS
     assert (now is Standing.ACTIVE) == (active and (valid is None or valid >= 0))
+
+
+@given(
+    st.booleans(),
+    st.integers(0, 200),
+    st.integers(0, 200),
+    st.none() | st.integers(-200, 200),
+    st.integers(0, 200),
+)
+def test_who_is_gone_since_a_day_stood_on_no_day_since(
+    suspended: bool, confirmed: int, seen: int, valid: int | None, since: int
+) -> None:
+    until = None if valid is None else days_ago(-valid)
+    facts = Facts(suspended, days_ago(confirmed), days_ago(seen), until)
+    suspended_on = days_ago(since) if suspended else None
+    gone = is_gone(facts, suspended_on, days_ago(since))
+    days = [standing(facts, days_ago(n)) for n in range(since + 1)]
+    assert gone == all(one is not Standing.ACTIVE for one in days)
+    later = days_ago(since - 1) if suspended else None
+    if suspended and not is_gone(facts, later, days_ago(since)):
+        assert standing(Facts(False, *list(vars(facts).values())[1:]), days_ago(since)) is (
+            Standing.ACTIVE
+        )

@@ -122,6 +122,17 @@ def foreign_policy(told: dict[str, Any]) -> dict[str, Any]:
         lambda told: {**told, "opened": [{"reader": "\x1b[2J", "day": "2026-01-01"}]},
         lambda told: {**told, "opened": None},
         lambda told: {**told, "withdrawal": {"asked_on": "2026-01-01"}},
+        lambda told: {**told, "ends_on": "soon"},
+        lambda told: {**told, "expiry": {"expired_on": "2026-01-01"}},
+        lambda told: {
+            **told,
+            "policies": [],
+            "expiry": {
+                "expired_on": "2026-01-01",
+                "destroyed_on": None,
+                "backups_until": "2026-02-05",
+            },
+        },
         lambda told: {name: told[name] for name in ("case", "state")},
     ],
 )

@@ -11,13 +11,14 @@ import pytest
 import time_machine
 from tuf.api.metadata import Metadata, Root
 
-from amana.client.directory import fetch_directory, read_root
+from amana.client.directory import check_root, fetch_directory, read_root
 from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.keyfile import PersonKeys, intake_key_fields
 from amana.client.officer import (
     Proposal,
     describe,
     new_root,
+    next_origin,
     online_keys,
     pins,
     propose,
@@ -446,7 +447,39 @@ def test_a_server_that_lost_its_keys_gets_new_ones(ceremony: Ceremony) -> None:
     mirror.point_to(2)
     pinned = fetch_directory(mirror.get, ceremony.root_bytes, None).pins
     assert (pinned.directory_log_key, pinned.custody_log_key) == (new[1].public, new[2].public)
-    assert pinned.document["custody_log"]["origin"] == f"{DEPLOYMENT}/custody"
+    # Another key is another log.
+    assert pinned.custody_log.name == f"{DEPLOYMENT}/custody-2"
+
+
+def test_a_log_that_must_not_go_on_ends_and_another_begins_in_its_place(ceremony: Ceremony) -> None:
+    proposal = rotation(ceremony, reopen=["custody"])
+    assert f"custody log {DEPLOYMENT}/custody-2, key {ceremony.custody_log.public}" in "\n".join(
+        proposal.summary()
+    )
+    for officer in ceremony.officers[:2]:
+        sign(proposal, officer)
+    mirror = shown(ceremony, proposal)
+    pinned = fetch_directory(mirror.get, ceremony.root_bytes, None).pins
+    assert pinned.custody_log.name == f"{DEPLOYMENT}/custody-2"
+    assert pinned.custody_log.public == ceremony.custody_log.public
+    assert pinned.directory_log.name == f"{DEPLOYMENT}/directory"
+
+
+def test_logs_are_counted_on() -> None:
+    assert next_origin("a-1/custody") == "a-1/custody-2"
+    assert next_origin("a-1/custody-2") == "a-1/custody-3"
+    assert next_origin("a/x-9") == "a/x-10"
+    assert next_origin("a/x-y") == "a/x-y-2"
+
+
+def test_keys_that_stay_keep_their_logs(ceremony: Ceremony) -> None:
+    keys = online_keys(SigningKey.generate(), ceremony.directory_log, SigningKey.generate())
+    root = rotate_root(
+        ceremony.first_root.signed, online=keys, reopen=["custody"], now=datetime.now(UTC)
+    )
+    pinned = check_root(root.signed)
+    assert pinned.directory_log.name == f"{DEPLOYMENT}/directory"
+    assert pinned.custody_log.name == f"{DEPLOYMENT}/custody-2"
 
 
 def test_a_directory_does_not_move_to_another_deployment_with_its_root(

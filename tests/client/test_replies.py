@@ -277,6 +277,27 @@ def test_a_drop_that_the_directory_names_and_the_server_denies_is_told(
         scene.read(codename)
 
 
+def test_replies_are_read_where_they_lay_before_the_drop_grew_deeper(tmp_path: Path) -> None:
+    with organisation_in(tmp_path) as organisation, organisation.served() as url:
+        own = Scene(organisation, Lying(lambda *_: []), url)
+        codename = thread_keys(os.urandom(32))
+        first = own.send(codename)
+        with own.at_work(own.lead) as lead:
+            lead.ask(first.case, "before", "because")
+            own.publish()
+            for bits in (1, 2):
+                Officers(organisation).publish(
+                    lambda description, bits=bits: description.update(drop_bits=bits)
+                )
+                # Nothing was published at that depth yet.
+                assert {one.text for one in own.read(codename).replies} >= {"before"}
+                lead.ask(first.case, f"at {bits}", "because")
+                own.publish()
+        found = own.read(codename).replies
+        assert {one.text for one in found} == {"before", "at 1", "at 2"}
+        assert all(one.verified for one in found)
+
+
 # Asking
 
 

@@ -27,6 +27,7 @@ def sending(submission: Submission, **changes: Any) -> Sending:
             "server": "https://amana.example",
             "proxy": None,
             "deployment": DEPLOYMENT,
+            "custody_log_origin": "amana-test/custody",
             "custody_log_key": "key",
             "submission": submission,
             "admission": b"proof",

@@ -3,11 +3,13 @@
 import socket
 from pathlib import Path
 
+from amana.consent.models import Destruction
 from amana.custody.models import Event
 from amana.intake import models
 from amana.protocol.encoding import b64
 from amana.replies.models import Shard, Slot, WaitingSlot
-from tests.support.server import make_demo, running_service
+from amana.scrub.models import Damage
+from tests.support.server import make_demo, running_service, wait_until
 from tests.support.uploads import OFFSET, TUS, Client
 
 TEXT = "canary-كناري-text"
@@ -115,6 +117,8 @@ def test_rows_about_witnesses_hold_days_and_no_times() -> None:
         models.Grant,
         models.UploadedObject,
         models.ServerProcess,
+        Destruction,
+        Damage,
         Event,
         Shard,
         Slot,
@@ -133,6 +137,10 @@ def test_stored_objects_tell_the_day_of_their_arrival_only(tmp_path: Path) -> No
         client.patch(location, 0, made.sealed[0])
         client.complete(completion)
         client.http.close()
-        [stored] = [path for path in (service.data / "objects").rglob("*") if path.is_file()]
+        objects = service.data / "objects"
+        wait_until((objects / "log" / "custody" / "checkpoint").exists, "the log to be published")
+        for path in (objects / "log").glob("*/**/*"):
+            assert not path.is_file() or path.stat().st_mtime % 86400 == 0, path
+        [stored] = (path for path in objects.glob("??/**/*") if path.is_file())
         assert stored.stat().st_mtime % 86400 == 0
         assert stored.read_bytes() == made.sealed[0]

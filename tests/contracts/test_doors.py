@@ -13,6 +13,7 @@ from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.services import Services
 from amana.app import Surface, create_app
 from amana.client.keyfile import read_key
+from amana.intake.retention import Periods
 from amana.ops.demo import PASSPHRASE
 from tests.support.organisation import Clock, Organisation, Person
 
@@ -22,6 +23,10 @@ WITHOUT_BLUEPRINT = {"/openapi.json", "/docs"}
 OPEN_TO_ALL = {
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
+    ("GET", "/log/<name>/checkpoint"),
+    ("GET", "/log/<name>/cosigned"),
+    ("GET", "/log/<name>/proof/<leaf>"),  # Whoever knows a leaf was given it.
+    ("GET", "/log/<name>/tile/<path:path>"),
     ("GET", "/v1/admission"),
     ("POST", "/v1/control"),  # The control key's signature is the authority.
     ("POST", "/v1/directory"),  # The officers' signatures are the only authority.
@@ -50,6 +55,7 @@ class Row:
 ANYBODY = Row(None)
 OTHER = "b" * 32
 ABOUT = {"action": {}, "person": OTHER}
+ASKED = {"to": OTHER, "purpose": "iiim", "identity_level": "anonymous"}
 CLOSED = {
     ("GET", "/v1/cases"): Row(Permission.LIST_CASES),
     ("GET", "/v1/case-counts"): Row(Permission.LIST_CASES),
@@ -86,6 +92,11 @@ CLOSED = {
             "slots": ["AA=="],
         },
     ),
+    ("GET", "/v1/retention"): Row(Permission.SEE_RETENTION),
+    ("GET", "/v1/cases/<case>/retention"): Row(Permission.LIST_CASES),
+    ("POST", "/v1/cases/<case>/prolongations"): Row(
+        Permission.PROLONG, {"action": {}, "until": "2026-12-01", "reason": "other"}
+    ),
     ("GET", "/v1/routing-tasks"): Row(Permission.SEE_ROUTING_TASKS),
     ("GET", "/v1/rules"): Row(Permission.SEE_RULES),
     ("POST", "/v1/rules"): Row(
@@ -93,7 +104,13 @@ CLOSED = {
         {
             "action": {},
             "replaces": 0,
-            "rules": {"claim_days": 1, "urgent_claim_days": 1, "cap_per_day": 1, "duty": {}},
+            "rules": {
+                "claim_days": 1,
+                "urgent_claim_days": 1,
+                "cap_per_day": 1,
+                "duty": {},
+                "retention": vars(Periods()),
+            },
         },
     ),
     ("GET", "/v1/rules/trials"): Row(Permission.SEE_RULES, query="?desk=chemical"),
@@ -174,6 +191,28 @@ CLOSED = {
         Permission.REINSTATE, {**ABOUT, "reason": "x"}
     ),
     ("POST", "/v1/people/<person>/confirmation"): Row(Permission.CONFIRM_ACCESS, ABOUT),
+    ("POST", "/v1/cases/<case>/exports"): Row(Permission.REQUEST_EXPORT, {"action": {}, **ASKED}),
+    ("GET", "/v1/exports"): Row(Permission.SEE_EXPORTS),
+    ("POST", "/v1/exports/<export>/decisions"): Row(
+        Permission.APPROVE_EXPORT,
+        {"action": {}, "export": OTHER, **ASKED, "decision": "approve", "request": OTHER},
+    ),
+    ("GET", "/v1/exports/<export>/leave"): Row(Permission.REQUEST_EXPORT),
+    ("POST", "/v1/exports/<export>/completion"): Row(
+        Permission.REQUEST_EXPORT,
+        {
+            "action": {},
+            "export": OTHER,
+            "bag_sha256": "0" * 64,
+            "sealed_sha256": "0" * 64,
+            "size": 1,
+        },
+    ),
+    ("POST", "/v1/exports/<export>/receipt"): Row(
+        Permission.REQUEST_EXPORT, {"action": {}, "export": OTHER, "receipt": {}}
+    ),
+    ("GET", "/v1/cases/<case>/custody"): Row(Permission.SEE_CUSTODY),
+    ("GET", "/v1/cases/<case>/consent"): Row(Permission.OPEN_CASE),
     ("DELETE", "/v1/sessions"): ANYBODY,
 }
 
@@ -204,14 +243,16 @@ def test_every_route_has_a_row_and_every_row_a_route(app: Flask) -> None:
 
 def path_of(rule: str, **parts: str) -> str:
     path = rule.replace("<int:n>", "1")
-    for name, value in {"case": "a" * 32, "person": OTHER, "request": "c" * 32, **parts}.items():
+    usual = {"case": "a" * 32, "person": OTHER, "request": "c" * 32, "export": OTHER}
+    for name, value in {**usual, **parts}.items():
         path = path.replace(f"<{name}>", value)
     return path
 
 
 @pytest.fixture(scope="module")
 def organisation(app: Flask, services: Services) -> Organisation:
-    clock = Clock()
+    clock = services.clock
+    assert isinstance(clock, Clock)
     folder = services.config.data.parent
     keys = [read_key(path, PASSPHRASE) for path in folder.glob("demo/administrators/*.key")]
     return Organisation(services, app, folder, clock, {}, keys[0])
@@ -269,10 +310,16 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
     made = organisation.send("chemical")
     path = path_of(rule, case=made.case)
     own = send(staff["chemical+reviewer"], method, path, ANYBODY)
-    if rule in {"/v1/cases/<case>", "/v1/cases/<case>/releases"}:
+    if rule in {"/v1/cases/<case>", "/v1/cases/<case>/releases", "/v1/cases/<case>/retention"}:
         assert own.status_code == 200
     elif rule.endswith("/grants"):
         assert (own.status_code, own.get_json()["type"]) == (403, "opening-needed")
+    elif rule.endswith("/custody"):
+        # It tells of acts, not of what was said.
+        assert (own.status_code, own.get_json()["type"]) == (403, "not-assigned")
+        assert staff["chemical+reviewer"].claim(made.case).status_code == 204
+        assert send(staff["chemical+reviewer"], method, path, ANYBODY).status_code == 200
+        assert send(staff["auditor"], method, path, ANYBODY).status_code == 200
     else:
         assert (own.status_code, own.get_json()["type"]) == (403, "not-assigned")
         assert staff["chemical+reviewer"].claim(made.case).status_code == 204

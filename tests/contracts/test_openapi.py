@@ -54,8 +54,10 @@ def test_no_generated_request_finds_an_unexplained_error(
     app: Flask, services: Services, data: Path, role: str
 ) -> None:
     key = sorted((data.parent / "demo" / role).glob("*.key"))[0]
+    the_clock = services.clock
+    assert isinstance(the_clock, Clock)
     person = Person(
-        Organisation(services, app, data.parent, Clock(), {}, read_key(key, PASSPHRASE)),
+        Organisation(services, app, data.parent, the_clock, {}, read_key(key, PASSPHRASE)),
         read_key(key, PASSPHRASE),
     ).sign_in()
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)

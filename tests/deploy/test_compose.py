@@ -71,7 +71,7 @@ def test_secrets_are_files_and_never_settings(service: dict[str, Any]) -> None:
 
 def test_every_secret_that_is_mounted_is_made() -> None:
     script = (DEPLOY / "make-secrets").read_text()
-    for name in ("owner", "intake", "desk"):
+    for name in ("owner", "intake", "desk", "maintain"):
         script += f"{name}-password {name}-database-url"
     for secret in COMPOSE["secrets"].values():
         assert Path(secret["file"]).name in script
@@ -140,3 +140,13 @@ def test_what_builds_the_wheel_is_complete() -> None:
             if "extra ==" not in one and "python_version <" not in one:
                 needed.append(re.split(r"[^A-Za-z0-9_.-]", one)[0].lower())
     assert seen == named
+
+
+def test_only_who_asks_cosigners_can_be_given_a_way_out() -> None:
+    added: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.cosigners.yaml").read_text())
+    assert set(added["services"]) == {"intake", "maintain"}
+    for name, one in added["services"].items():
+        assert set(one) == {"environment", "networks"}
+        assert set(one["environment"]) == {"AMANA_COSIGNERS", "AMANA_COSIGNER_PROXY"}
+        assert set(one["networks"]) == {*SERVICES[name]["networks"], "cosigners"}
+    assert added["networks"] == {"cosigners": {}}

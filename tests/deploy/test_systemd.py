@@ -119,9 +119,7 @@ def test_socket_service_and_nginx_mean_the_same_path(surface: str) -> None:
     assert made["SocketUser"] == settings(UNITS / f"amana-{surface}.service")["User"]
 
 
-@pytest.mark.parametrize(
-    "timer", ["amana-maintain.timer", "amana-maintain-desk.timer", "amana-doctor.timer"]
-)
+@pytest.mark.parametrize("timer", ["amana-maintain.timer", "amana-doctor.timer"])
 def test_upkeep_happens_at_least_daily_even_after_the_machine_was_off(timer: str) -> None:
     found = settings(UNITS / timer)
     assert found["OnCalendar"][0].startswith("*-*-* ")

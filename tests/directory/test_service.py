@@ -291,7 +291,10 @@ def test_a_new_root_that_names_one_key_twice_is_refused(server: Server) -> None:
 
 def test_a_new_root_keeps_the_deployment(server: Server) -> None:
     def rename(root: Root) -> None:
-        root.unrecognized_fields["x-amana"]["deployment"] = "amana-elsewhere"
+        pinned = root.unrecognized_fields["x-amana"]
+        pinned["deployment"] = "amana-elsewhere"
+        for log in ("directory_log", "custody_log"):
+            pinned[log]["origin"] = pinned[log]["origin"].replace("amana-test", "amana-elsewhere")
 
     root = next_root(server, server.ceremony.officers[:2], rename)
     proposal = server.ceremony.proposal(deployment="amana-elsewhere")

@@ -105,8 +105,8 @@ def test_an_abandoned_upload_is_gone_and_deleted_and_can_be_announced_again(
 
     objects = services.config.data / "objects"
     assert [path for path in objects.rglob("*") if path.is_file()]
-    assert maintain(services)["abandoned_uploads_deleted"] == 1
-    assert maintain(services)["abandoned_uploads_deleted"] == 0
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
+    assert maintain(services).done["abandoned_uploads_deleted"] == 0
     assert not [path for path in objects.rglob("*") if path.is_file()]
 
     _, again = announce(client, services, made)
@@ -124,7 +124,7 @@ def test_announcing_again_in_time_keeps_what_arrived(
     _, again = announce(client, services, made)
     assert again.status_code == 200
     assert client.head(location, headers=TUS).headers["Upload-Offset"] == "5000"
-    assert maintain(services)["abandoned_uploads_deleted"] == 0
+    assert maintain(services).done["abandoned_uploads_deleted"] == 0
 
 
 def test_what_was_received_never_expires(
@@ -134,7 +134,7 @@ def test_what_was_received_never_expires(
     patch(client, answer.json["uploads"][0]["location"], made.sealed[0])
     receipt = client.post(answer.json["completion"]).json
     clock.now += timedelta(days=1000)
-    assert maintain(services)["abandoned_uploads_deleted"] == 0
+    assert maintain(services).done["abandoned_uploads_deleted"] == 0
     assert client.post(answer.json["completion"]).json == receipt
 
 
@@ -210,9 +210,9 @@ def test_an_abandoned_upload_that_is_still_written_is_deleted_only_after_its_end
     writers = client.application.extensions["amana.writers"]
     with taken(services, writers, made.submission.case.decode(), 1, None):
         clock.now += timedelta(days=services.config.upload_days + 1)
-        assert maintain(services)["abandoned_uploads_deleted"] == 0
+        assert maintain(services).done["abandoned_uploads_deleted"] == 0
         assert [path for path in (services.config.data / "objects").rglob("*") if path.is_file()]
-    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
 
 
 def test_an_abandoned_upload_that_a_dead_process_held_is_deleted(
@@ -223,7 +223,7 @@ def test_an_abandoned_upload_that_a_dead_process_held_is_deleted(
         session.add(ServerProcess(id="b" * 32, beat=7))
     held(services, "b" * 32)
     clock.now += timedelta(days=services.config.upload_days + 1)
-    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
 
 
 def test_an_upload_that_is_being_deleted_cannot_be_announced_back_to_life(
@@ -236,9 +236,92 @@ def test_an_upload_that_is_being_deleted_cannot_be_announced_back_to_life(
         assert service.end_abandoned(session, case, services.today(), frozenset()) is not None
     _, again = announce(client, services, made, expected={410})
     assert again.json["type"] == "upload-gone"
-    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
     _, again = announce(client, services, made)
     assert again.status_code == 201
+
+
+def test_a_case_that_was_announced_again_meanwhile_is_not_forgotten(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, _ = announce(client, services)
+    case, today = made.case, services.today()
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    with services.database.transaction() as session:
+        assert service.end_abandoned(session, case, services.today(), frozenset()) is not None
+    # Another process was quicker, and the witness announced it again and sent it whole.
+    with services.database.transaction() as session:
+        assert service.forget_abandoned(session, case, services.today())
+        assert not service.forget_abandoned(session, case, services.today())
+    _, again = announce(client, services, made)
+    with services.database.transaction() as session:
+        assert not service.forget_abandoned(session, case, services.today())
+    location = again.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0]).status_code == 204
+    assert client.post(again.json["completion"]).status_code == 200
+    with services.database.transaction() as session:
+        assert not service.forget_abandoned(session, case, today + timedelta(days=1000))
+
+
+def test_abandoned_uploads_are_deleted_by_one_process_at_a_time(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    announce(client, services)
+    clock.now += timedelta(days=services.config.upload_days + 1)
+    with services.database.alone("abandoned-uploads"):
+        assert maintain(services).done["abandoned_uploads_deleted"] == 0
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
+
+
+def processes(services: Services) -> set[str]:
+    with services.database.reading() as session:
+        return set(session.scalars(sa.select(ServerProcess.id)))
+
+
+def test_processes_that_cannot_be_live_are_forgotten_and_no_others(
+    client: FlaskClient, services: Services, clock: Clock
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:100]).status_code == 204
+    dead, holder, alive = "b" * 32, "c" * 32, "d" * 32
+    with services.database.transaction() as session:
+        session.add_all(ServerProcess(id=one, beat=7) for one in (dead, holder, alive))
+    held(services, holder)
+    mine = client.application.extensions["amana.writers"].process
+    for _ in range(2):
+        assert maintain(services).done["dead_processes_forgotten"] == 0
+        clock.now += timedelta(days=1)
+    with services.database.transaction() as session:
+        session.execute(
+            sa.update(ServerProcess)
+            .where(ServerProcess.id == alive)
+            .values(beat=ServerProcess.beat + 1)
+        )
+    assert processes(services) == {mine, dead, holder, alive}
+    assert maintain(services).done["dead_processes_forgotten"] == 2
+    assert processes(services) == {holder, alive}
+    clock.now += timedelta(days=2)
+    assert maintain(services).done["dead_processes_forgotten"] == 1
+    assert processes(services) == {holder}
+
+
+def test_a_process_that_was_idle_for_long_is_known_again_before_it_claims(
+    client: FlaskClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, answer = announce(client, services)
+    location = answer.json["uploads"][0]["location"]
+    assert patch(client, location, made.sealed[0][:100]).status_code == 204
+    writers = client.application.extensions["amana.writers"]
+    wait_until(lambda: not writers._busy.is_set(), "the process to be idle")
+    with services.database.transaction() as session:
+        session.execute(sa.delete(ServerProcess))
+    # Within the hour nothing is written; after it the process tells that it lives.
+    writers.announce()
+    assert processes(services) == set()
+    monkeypatch.setattr("amana.intake.writers.KNOWN_SECONDS", -1.0)
+    writers.announce()
+    assert processes(services) == {writers.process}
 
 
 def whole(client: FlaskClient, services: Services) -> tuple[Made, Any]:
@@ -268,9 +351,9 @@ def test_a_testimony_that_arrived_whole_is_received_though_nobody_asks(
 ) -> None:
     _, answer = whole(client, services)
     clock.now += timedelta(days=services.config.upload_days + 2)
-    done = maintain(services)
+    done = maintain(services).done
     assert (done["whole_testimonies_received"], done["abandoned_uploads_deleted"]) == (1, 0)
-    assert maintain(services)["whole_testimonies_received"] == 0
+    assert maintain(services).done["whole_testimonies_received"] == 0
     assert client.post(answer.json["completion"]).json["receipt"]
 
 
@@ -379,9 +462,9 @@ def test_one_case_that_cannot_be_deleted_keeps_no_other(
     path.mkdir()
     announce(client, services)
     clock.now += timedelta(days=services.config.upload_days + 2)
-    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
     path.rmdir()
-    assert maintain(services)["abandoned_uploads_deleted"] == 1
+    assert maintain(services).done["abandoned_uploads_deleted"] == 1
 
 
 def test_a_case_is_read_back_once_however_often_it_is_asked_for(client: FlaskClient) -> None:

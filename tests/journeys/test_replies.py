@@ -154,7 +154,7 @@ def test_the_first_batch_is_published_by_the_first_upkeep_of_a_day(tmp_path: Pat
 
         def maintain(*options: str) -> Any:
             done = amana("maintain", "--data", service.data, *options, "--json", env=service.env)
-            return json.loads(done.stdout)["drop_shards_published"]
+            return json.loads(done.stdout)["done"]["drop_shards_published"]
 
         def warned() -> bool:
             done = amana("doctor", "--data", service.data, "--json", env=service.env)

@@ -140,6 +140,27 @@ def test_a_new_key_that_somebody_else_holds_or_asked_for_is_refused(
     assert one["intake_key"] == str(later.recipient)
 
 
+def test_a_key_that_was_replaced_never_comes_back_to_anybody(
+    organisation: Organisation, administrators: list[Person]
+) -> None:
+    keys, colleague = organisation.desks["general"]
+    person = organisation.as_person(keys).sign_in()
+    dropped, new = organisation.directory.intake_key(keys.id), Identity.generate()
+    assert replacing(person, new).status_code == 204
+    Officers(organisation).accept(waiting(administrators[0], keys.id), keys.id)
+    assert str(dropped) not in organisation.directory.intake_keys()
+    # Two versions later it is as known as on the first day.
+    Officers(organisation).publish(lambda _: None)
+    for one in (keys, colleague):
+        by = organisation.as_person(one).sign_in()
+        assert_problem(replacing(by, keys.intake), 409, "key-known")
+    token, fresh = invite(administrators[0]), new_keys()
+    theirs = PersonKeys(fresh.id, "reviewer", fresh.signing, keys.intake)
+    answer = bring(organisation, token, enrolment(organisation, theirs, token))
+    assert_problem(answer, 409, "key-known")
+    assert replacing(person, Identity.generate()).status_code == 204
+
+
 # What was not signed as it must be
 
 
@@ -340,3 +361,31 @@ def test_the_desks_are_told_in_numbers(tmp_path: Path) -> None:
         assert (general["waiting"], general["in_review"]) == (0, 0)
         assert chemical["leads"] == [organisation.desks["chemical"][0].id]
         assert all(one.case not in str(told) for one in made)
+
+
+def statements(organisation: Organisation, ask: Any) -> int:
+    """Return how many statements SQLAlchemy sends while somebody asks."""
+    engine, seen = organisation.services.database.engine, []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        seen.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", note)
+    answer = ask()
+    sa.event.remove(engine, "before_cursor_execute", note)
+    assert answer.status_code == 200
+    return len(seen)
+
+
+@pytest.mark.parametrize("path", ["/v1/people", "/v1/enrolments", "/v1/access-reviews"])
+def test_more_people_are_no_more_statements(
+    organisation: Organisation, administrators: list[Person], path: str
+) -> None:
+    first, second = administrators[:2]
+    newcomer(organisation, first)
+    suspended = newcomer(organisation, first)
+    assert decide(second, "suspend", "suspension", suspended.id, reason="a test").status_code == 201
+    before = statements(organisation, lambda: first.get(path))
+    for _ in range(3):
+        newcomer(organisation, first)
+    assert statements(organisation, lambda: first.get(path)) == before <= 4

@@ -442,8 +442,8 @@ def test_a_value_of_another_kind_is_a_refusal_and_nothing_else(documents: dict[s
 PINS: dict[str, Any] = {
     "v": 1,
     "deployment": DEPLOYMENT,
-    "directory_log": {"origin": "a", "key": SigningKey.generate().public},
-    "custody_log": {"origin": "b", "key": SigningKey.generate().public},
+    "directory_log": {"origin": f"{DEPLOYMENT}/a", "key": SigningKey.generate().public},
+    "custody_log": {"origin": f"{DEPLOYMENT}/b", "key": SigningKey.generate().public},
     "cosigners": [],
     "quorum": 0,
 }
@@ -453,6 +453,7 @@ def test_a_root_pins_deployment_and_logs() -> None:
     pinned = RootPins.parse(PINS)
     assert pinned.deployment == DEPLOYMENT
     assert pinned.custody_log_key == PINS["custody_log"]["key"]
+    assert pinned.custody_log.name == f"{DEPLOYMENT}/b"
 
 
 @pytest.mark.parametrize(
@@ -461,11 +462,20 @@ def test_a_root_pins_deployment_and_logs() -> None:
         {"v": 2},
         {"deployment": 1},
         {"custody_log": None},
-        {"directory_log": {"origin": "a", "key": "AAAA"}},
-        {"directory_log": {"origin": "a b", "key": SigningKey.generate().public}},
-        {"directory_log": {"origin": "", "key": SigningKey.generate().public}},
-        {"directory_log": {"origin": "b", "key": SigningKey.generate().public}},
-        {"directory_log": {"origin": "a", "key": PINS["custody_log"]["key"]}},
+        {"directory_log": {"origin": f"{DEPLOYMENT}/a", "key": "AAAA"}},
+        *(
+            {"directory_log": {"origin": origin, "key": PINS["directory_log"]["key"]}}
+            for origin in (
+                "",
+                "a",
+                "other/a",
+                f"{DEPLOYMENT}/",
+                f"{DEPLOYMENT}/a b",
+                f"{DEPLOYMENT}/b",
+            )
+        ),
+        {"directory_log": {"origin": f"{DEPLOYMENT}/a", "key": PINS["custody_log"]["key"]}},
+        {"deployment": "amana test"},
         {"quorum": 1},
         {"more": 1},
     ],

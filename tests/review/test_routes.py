@@ -17,12 +17,16 @@ from amana.client.keyfile import PersonKeys
 from amana.custody.models import Event
 from amana.directory.models import DirectoryFile, DirectoryVersion
 from amana.protocol.case import intake_key_id, open_grant
+from amana.protocol.consent import parse_chain
 from amana.protocol.directory import sign_intake_key
-from amana.protocol.encoding import canonical, random_id, sha256_hex, unb64
-from amana.protocol.sealing import Kind, open_sealed
+from amana.protocol.encoding import b64, canonical, random_id, sha256_hex, unb64
+from amana.protocol.sealing import Kind, open_sealed, seal
 from amana.protocol.signing import SigningKey
 from amana.review import service
+from amana.review.models import Note
 from tests.support.organisation import Organisation, Person, organisation_in, organisation_on
+from tests.support.questions import ask
+from tests.support.statements import Witness
 from tests.support.testimonies import Made
 
 FILES = (b"a voice" * 30_000, b"a photo")
@@ -431,3 +435,95 @@ def test_an_object_that_was_never_announced_is_not_found(
     opened: Callable[..., Any], n: str
 ) -> None:
     assert_problem(opened(n), 404, "not-found")
+
+
+# Decisions, and taking them back
+
+
+def reasoned(made: Made, text: bytes = b"because") -> str:
+    return b64(seal(text, made.case_key.recipient, Kind.NOTE))
+
+
+def decide(person: Person, made: Made, decision: str = "accept") -> Any:
+    path = f"/v1/cases/{made.case}/decisions"
+    return person.act("decide", path, made.case, decision=decision, reason=reasoned(made))
+
+
+def reopen(person: Person, made: Made, **body: Any) -> Any:
+    path = f"/v1/cases/{made.case}/reopenings"
+    return person.act("reopen", path, made.case, **{"reason": reasoned(made), **body})
+
+
+def resume(person: Person, made: Made) -> Any:
+    return person.act("resume", f"/v1/cases/{made.case}/resumptions", made.case)
+
+
+def test_a_decision_is_taken_back_by_the_first_reader_with_a_sealed_reason(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send()
+    assert reader.claim(made.case).status_code == 204
+    assert_problem(reopen(reader, made), 409, "state-forbids")
+    assert decide(reader, made).status_code == 201
+    assert_problem(reopen(reader, made, reason=""), 422, "reason-missing")
+    assert_problem(reopen(reader, made, reason=b64(b"because")), 422, "sealed-plaintext")
+    missing = reader.act("reopen", f"/v1/cases/{made.case}/reopenings", made.case)
+    assert_problem(missing, 422, "unprocessable-entity")
+    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "accepted"
+    colleague = organisation.as_person(organisation.desks["chemical"][1]).sign_in()
+    assert_problem(reopen(colleague, made), 403, "not-assigned")
+    assert reader.hand_over(made.case, colleague.keys.id, second=True).status_code == 204
+    assert colleague.claim(made.case).status_code == 204
+    assert_problem(reopen(colleague, made), 403, "not-assigned")
+    answer = reopen(reader, made)
+    assert (answer.status_code, answer.get_json()) == (201, {"state": "in-review"})
+    assert decide(reader, made, "decline").status_code == 201
+    reasons = [one for one in rows(organisation, Note) if one.case == made.case]
+    assert len(reasons) == 3
+
+
+def test_a_decided_case_that_nobody_has_is_taken_up_by_who_may_have_it(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send()
+    colleague = organisation.as_person(organisation.desks["chemical"][1]).sign_in()
+    outsider = organisation.as_person(organisation.desks["general"][0]).sign_in()
+    assert reader.claim(made.case).status_code == 204
+    assert decide(reader, made).status_code == 201
+    assert_problem(colleague.claim(made.case), 409, "claimed-already")
+    assert reader.release(made.case).status_code == 204
+    assert_problem(reader.get(f"/v1/cases/{made.case}/manifest"), 403, "not-assigned")
+    assert_problem(outsider.claim(made.case), 404, "not-found")
+    assert colleague.claim(made.case).status_code == 204
+    # Reading what was decided moves nothing; what it is to be again is said aloud.
+    assert colleague.open(made.case).status_code == 201
+    assert colleague.get(f"/v1/cases/{made.case}").get_json()["state"] == "accepted"
+    assert reopen(colleague, made).status_code == 201
+
+
+def test_a_case_whose_witness_was_asked_goes_on_by_its_first_reader(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send(scopes={"review": "allow", "contact": "allow"})
+    assert reader.claim(made.case).status_code == 204
+    assert_problem(resume(reader, made), 409, "state-forbids")
+    assert ask(reader, made).status_code == 201
+    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "waiting"
+    colleague = organisation.as_person(organisation.desks["chemical"][1]).sign_in()
+    assert_problem(resume(colleague, made), 403, "not-assigned")
+    assert resume(reader, made).get_json() == {"state": "in-review"}
+    # Without going on first it can be asked again, decided, or given back.
+    assert ask(reader, made).status_code == 201
+    assert ask(reader, made).status_code == 201
+    assert reader.release(made.case).status_code == 204
+    assert reader.get(f"/v1/cases/{made.case}").get_json()["state"] == "received"
+
+
+def test_the_chain_of_policies_is_told_with_the_case(
+    organisation: Organisation, reader: Person
+) -> None:
+    made = organisation.send()
+    assert Witness(organisation, made).consent({"review": "allow"}).status_code == 200
+    told = reader.get(f"/v1/cases/{made.case}").get_json()["policies"]
+    assert [one.policy.seq for one in parse_chain(told)] == [0, 1]
+    assert unb64(told[0]["policy"]) == made.submission.policy

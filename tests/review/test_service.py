@@ -72,6 +72,7 @@ def arrive(
                 expires_on=FIRST_DAY if day is None else None,
                 received_on=day,
                 receipt=None if day is None else "{}",
+                kept_since=None if state in (State.WITHDRAWN, State.EXPIRED) else day,
             )
         )
         session.flush()

@@ -10,6 +10,7 @@ import pytest
 from amana.access.actions import Act
 from amana.access.service import actor_of
 from amana.client.keyfile import PersonKeys
+from amana.intake.retention import Periods
 from amana.ops.maintenance import maintain
 from amana.protocol.case import intake_key_id, open_grant, seal_grant
 from amana.protocol.encoding import b64, random_id, unb64
@@ -17,11 +18,18 @@ from amana.protocol.note import own_notes, seal_note
 from amana.protocol.sealing import Identity
 from amana.routing import service
 from tests.support.decisions import decide
+from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.postgres import fresh_database
 from tests.support.testimonies import Made
 
-RULES = {"claim_days": 3, "urgent_claim_days": 1, "cap_per_day": 10, "duty": {}}
+RULES = {
+    "claim_days": 3,
+    "urgent_claim_days": 1,
+    "cap_per_day": 10,
+    "duty": {},
+    "retention": vars(Periods()),
+}
 
 
 @pytest.fixture
@@ -170,10 +178,10 @@ def test_what_nobody_claims_in_time_goes_on_and_then_to_the_lead(own: Organisati
     vet(own, reader.keys, languages=["ar"])
     urgent = own.send(flags=("urgent",))
     ordinary = own.send()
-    assert maintain(own.services)["cases_routed"] == 2
-    assert maintain(own.services)["cases_routed"] == 0
+    assert maintain(own.services).done["cases_routed"] == 2
+    assert maintain(own.services).done["cases_routed"] == 0
     own.clock.turn(days=1)
-    done = maintain(own.services)
+    done = maintain(own.services).done
     assert (done["unclaimed_cases_taken_back"], done["cases_routed"]) == (1, 1)
     lead.sign_in()
     assert queue(lead)[urgent.case]["assigned"] == "offered"
@@ -258,6 +266,62 @@ def test_a_lead_passes_on_what_its_reader_left(own: Organisation) -> None:
     [returned] = lead.get("/v1/returned-cases").get_json()["cases"]
     assert returned["case"] == made.case
     assert lead.open(made.case).status_code == 201
+
+
+def test_undecided_cases_go_back_from_who_was_put_out_for_long(own: Organisation) -> None:
+    lead, reader = lead_and_reader(own)
+    vet(own, reader.keys, languages=["ar"])
+    claimed, decided_case, second = own.send(), own.send(), own.send()
+    assert reader.claim(claimed.case).status_code == 204
+    assert reader.open(decided_case.case).status_code == 201
+    reason = note(reader, decided_case, "Because")
+    assert decided(reader, decided_case, "accept", reason).status_code == 201
+    assert lead.open(second.case).status_code == 201
+    assert lead.hand_over(second.case, reader.keys.id, second=True).status_code == 204
+    assert reader.claim(second.case).status_code == 204
+    offered = own.send()
+    assert maintain(own.services).done["cases_taken_back_from_leavers"] == 0
+    decide(administrator(own), "suspend", "suspension", reader.keys.id, reason="x")
+    own.clock.turn(days=2)
+    assert maintain(own.services).done["cases_taken_back_from_leavers"] == 0
+    lead.sign_in()
+    assert queue(lead)[claimed.case]["state"] == "in-review"
+    own.clock.turn(days=1)
+    done = maintain(own.services).done
+    # The offer lapses by itself, if it was not taken back before.
+    assert done["cases_taken_back_from_leavers"] + done["unclaimed_cases_taken_back"] == 3
+    assert maintain(own.services).done["cases_taken_back_from_leavers"] == 0
+    lead.sign_in()
+    shown = queue(lead)
+    assert (shown[claimed.case]["state"], shown[claimed.case]["assigned"]) == (
+        "received",
+        "offered",
+    )
+    assert shown[offered.case]["assigned"] == "offered"
+    assert [one["reader"] for one in assignments(lead, second.case)] == [lead.keys.id]
+    assert [one["reader"] for one in assignments(lead, decided_case.case)] == [reader.keys.id]
+
+
+def test_cases_go_back_at_once_from_whom_the_officers_left_out(own: Organisation) -> None:
+    lead, reader = lead_and_reader(own)
+    made = own.send()
+    assert reader.claim(made.case).status_code == 204
+    Officers(own).remove(reader.keys.id)
+    done = maintain(own.services).done
+    assert (done["cases_taken_back_from_leavers"], done["cases_routed"]) == (1, 1)
+    assert queue(lead.sign_in())[made.case]["assigned"] == "offered"
+
+
+def test_cases_go_back_from_whose_access_ended_by_itself_but_not_on_the_first_day(
+    own: Organisation,
+) -> None:
+    _, reader = lead_and_reader(own)
+    made = own.send()
+    assert reader.claim(made.case).status_code == 204
+    for days, expected in ((90, 0), (3, 0), (1, 1)):
+        own.clock.turn(days=days)
+        done = maintain(own.services).done
+        assert done["cases_taken_back_from_leavers"] == expected, days
 
 
 def note(person: Person, made: Made, text: str, *, audience: str = "desk") -> bytes:
@@ -350,6 +414,14 @@ def test_rules_are_tried_set_and_never_undone_unseen(own: Organisation) -> None:
     assert lead.get("/v1/routing-tasks").get_json() == {"tasks": []}
 
 
+def test_rules_from_before_there_were_periods_have_the_usual_ones() -> None:
+    before = {name: value for name, value in RULES.items() if name != "retention"}
+    assert service.rules_document(service.rules_of({**before, "claim_days": 7})) == {
+        **RULES,
+        "claim_days": 7,
+    }
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -360,6 +432,8 @@ def test_rules_are_tried_set_and_never_undone_unseen(own: Organisation) -> None:
         {"duty": {"a" * 32: [7]}},
         {"duty": {"a" * 32: [2, 1]}},
         {"more": 1},
+        {"retention": {}},
+        {"retention": {**vars(Periods()), "notice_days": 13}},
     ],
 )
 def test_rules_out_of_their_form_are_refused(own: Organisation, change: dict[str, Any]) -> None:

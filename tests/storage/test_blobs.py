@@ -849,3 +849,69 @@ class TestS3:
         with store.resume(KEY, progress, len(SMALL), ignore) as appender:
             appender.write(SMALL[100:200])
         assert place.store().recover(KEY, progress, len(SMALL)).offset == 100
+
+
+# Small files of the public logs
+
+
+def test_files_are_read_as_they_were_put_and_replaced_whole(place: Place) -> None:
+    store = place.store()
+    files = {"log/custody/checkpoint": b"one", "log/custody/tile/0/x001/000.p/3": bytes(96)}
+    store.put_files(files)
+    for name, content in files.items():
+        assert place.store().get_file(name) == content
+    store.put_files({"log/custody/checkpoint": b"another"})
+    assert store.get_file("log/custody/checkpoint") == b"another"
+    assert place.left_behind() == sorted(files)
+    for missing in ("log/custody/tile", "log/custody/checkpoint/x", "log/other"):
+        with pytest.raises(BlobMissing):
+            store.get_file(missing)
+
+
+def test_a_folder_of_files_is_deleted_and_nothing_beside_it(place: Place) -> None:
+    store = place.store()
+    store.put_files(
+        {
+            "log/custody/tile/0/000.p/1": b"a",
+            "log/custody/tile/0/000.p/2": b"b",
+            "log/custody/tile/0/000": b"c",
+            "log/custody/tile/0/001.p/1": b"d",
+        }
+    )
+    store.delete_files("log/custody/tile/0/000.p")
+    store.delete_files("log/custody/tile/0/000.p")
+    store.delete_files("log/custody/tile/9")
+    assert place.left_behind() == ["log/custody/tile/0/000", "log/custody/tile/0/001.p/1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "log", "log/", "log//a", "log/../a", "log/.a", "/log/a", "other/a", "log/A", "log/a\n"],
+)
+def test_a_file_has_a_name_of_the_logs(place: Place, name: str) -> None:
+    store = place.store()
+    for use in (
+        lambda: store.put_files({name: b""}),
+        lambda: store.get_file(name),
+        lambda: store.delete_files(name),
+    ):
+        with pytest.raises(ValueError, match="not the name"):
+            use()
+
+
+def test_files_keep_no_time_of_day_and_nothing_is_looked_for_without_the_mark(
+    tmp_path: Path,
+) -> None:
+    store = prepared(tmp_path / "objects")
+    store.put_files({"log/custody/tile/0/000": b"a"})
+    for path in (tmp_path / "objects" / "log").rglob("*"):
+        if path.name != ".drafts":
+            assert path.stat().st_mtime % 86_400 == 0, path
+    bare = FolderStore(tmp_path / "elsewhere")
+    for use in (
+        lambda: bare.put_files({"log/a": b""}),
+        lambda: bare.get_file("log/a"),
+        lambda: bare.delete_files("log/a"),
+    ):
+        with pytest.raises(StoreUnavailable):
+            use()

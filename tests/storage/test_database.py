@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from amana.storage import database as module
 from amana.storage.database import Database, DatabaseUnavailable
+from tests.support.server import wait_until
 
 
 @pytest.fixture
@@ -40,4 +43,48 @@ def test_a_lock_that_cannot_be_opened_is_a_database_that_cannot_be_had(
     (tmp_path / "amana.db.lock").rmdir()
     with database.transaction():
         pass
+    database.dispose()
+
+
+def test_one_at_a_time_is_about_an_errand_and_the_others_are_told_at_once(
+    database_url: str,
+) -> None:
+    first, second = Database(database_url), Database(database_url)
+    with first.transaction(), first.alone("deleting") as alone:
+        assert alone
+        with second.alone("deleting") as also, first.alone("deleting") as again:
+            assert (also, again) == (False, False)
+        with second.alone("checking") as other:
+            assert other
+    with pytest.raises(ZeroDivisionError), second.alone("deleting"):
+        raise ZeroDivisionError
+    with first.alone("deleting") as alone:
+        assert alone
+    first.dispose()
+    second.dispose()
+
+
+def test_who_dies_lets_go_of_the_errand(database_url: str) -> None:
+    holder = (
+        "import sys, time; from amana.storage.database import Database\n"
+        "with Database(sys.argv[1]).alone('deleting') as alone:\n"
+        "    print(alone, flush=True); time.sleep(600)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", holder, database_url], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "True\n"
+    database = Database(database_url)
+    with database.alone("deleting") as alone:
+        assert not alone
+    child.kill()
+    child.wait()
+    child.stdout.close()
+
+    def is_free() -> bool:
+        with database.alone("deleting") as alone:
+            return alone
+
+    wait_until(is_free, "the errand to be free")
     database.dispose()

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 
 from amana.client.enrolments import enter, read_pending, remove
 from amana.client.keyfile import read_key
-from amana.client.officer import describe, propose, sign
+from amana.client.officer import describe, propose, rotate_root, sign
 from amana.directory import service as directory
 from amana.directory.models import DirectoryFile
 from amana.ops.demo import PASSPHRASE
+from amana.protocol.directory import RootPins
 from tests.support.organisation import Organisation
 
 Change = Callable[[dict[str, Any]], None]
@@ -42,6 +43,39 @@ class Officers:
                 online=services.secrets.online,
                 now=now,
             )
+
+    def rotate(self, **changes: Any) -> int:
+        """Publish the next root, changed, and the next version under it."""
+        services, now = self.organisation.services, self.organisation.clock()
+        with services.database.reading() as session:
+            newest = directory.newest_signed(session, services.trusted_root())
+        assert newest is not None
+        current, targets = newest
+        version = targets.version + 1
+        root = rotate_root(current, now=now, **changes)
+        description = describe(self._files(version - 1))
+        proposal = propose(description, version=version, now=now, root=root)
+        for key in self.keys[:2]:
+            sign(proposal, key)
+        files = {
+            f"{version}.targets.json": proposal.targets,
+            f"{root.signed.version}.root.json": root,
+        }
+        with services.database.transaction() as session:
+            return directory.publish(
+                session,
+                metadata={name: one.to_bytes() for name, one in files.items()},
+                targets=proposal.files,
+                trusted_root=services.trusted_root(),
+                online=services.secrets.online,
+                now=now,
+            )
+
+    def pins(self) -> RootPins:
+        """Return what the root in force pins."""
+        services = self.organisation.services
+        with services.database.reading() as session:
+            return directory.pinned(session, services.trusted_root())
 
     def accept(self, waiting: list[dict[str, Any]], *ids: str) -> int:
         """List those of the waiting whom `ids` name."""

@@ -1,7 +1,7 @@
 """A demonstration organisation in this process: the real application over real stores, with a clock that tests turn."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -124,9 +124,9 @@ class Organisation:
             assert client.post(announced["completion"]).status_code == 200
 
     @contextmanager
-    def served(self) -> Iterator[str]:
-        """Serve the application on loopback; gives its address."""
-        server = make_server("127.0.0.1", 0, self.app, threaded=True)
+    def served(self, application: Any = None) -> Iterator[str]:
+        """Serve the application, or one that lies for it, on loopback; gives its address."""
+        server = make_server("127.0.0.1", 0, application or self.app, threaded=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -240,16 +240,26 @@ def _multipart(parts: dict[str, bytes]) -> tuple[bytes, str]:
 
 
 @contextmanager
-def organisation_in(folder: Path, database_url: str | None = None) -> Iterator[Organisation]:
-    """Make the demonstration organisation over a database and objects in `folder`."""
+def organisation_in(
+    folder: Path,
+    database_url: str | None = None,
+    *,
+    cosigners: Mapping[str, str] | None = None,
+    quorum: int | None = None,
+) -> Iterator[Organisation]:
+    """Make the demonstration organisation over a database and objects in `folder`.
+
+    `cosigners` maps the keys that its root pins to where they are reached.
+    """
     clock = Clock()
     config = replace(read_config(folder / "data"), admission_price=0)
-    config = replace(config, database_url=database_url or config.database_url)
+    addresses = {vkey.partition("+")[0]: url for vkey, url in (cosigners or {}).items()}
+    config = replace(config, database_url=database_url or config.database_url, cosigners=addresses)
     services = replace(make_services(config, create_secrets=True), clock=clock)
     migrate(services.database)
     services.blobs.prepare()
     demo = folder / "demo"
-    desks = make_demo(services, demo)
+    desks = make_demo(services, demo, list(cosigners or ()), quorum)
     keys = {path.stem: read_key(path, PASSPHRASE) for path in demo.glob("*/*.key")}
     try:
         yield Organisation(

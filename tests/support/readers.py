@@ -99,11 +99,15 @@ class DeskInMemory:
             "people.json": {"v": 1, "people": people},
             "desks/chemical.json": {"v": 1, "desk": "chemical", "readers": readers},
         }
+        directory_log = SigningKey.generate().public
         pins = {
             "v": 1,
             "deployment": DEPLOYMENT,
-            "directory_log": {"origin": "directory", "key": SigningKey.generate().public},
-            "custody_log": {"origin": "custody", "key": self.custody_log.public},
+            "directory_log": {"origin": f"{DEPLOYMENT}/directory", "key": directory_log},
+            "custody_log": {
+                "origin": f"{DEPLOYMENT}/custody",
+                "key": self.custody_log.public,
+            },
             "cosigners": [],
             "quorum": 0,
         }

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 AMANA = [sys.executable, "-m", "amana.cli"]
+LATER = [sys.executable, "-m", "tests.support.later"]
 PASSPHRASE = "demo"
+
+
+def command(days: int = 0) -> list[str]:
+    """Return what runs `amana`: now, or with its clock so many days ahead."""
+    return [*LATER, str(days)] if days else AMANA
 
 
 def free_port() -> int:
@@ -23,11 +29,14 @@ def free_port() -> int:
 
 
 def amana(
-    *arguments: str | Path, env: Mapping[str, str] | None = None, check: int | None = 0
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    check: int | None = 0,
+    days: int = 0,
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command as a person would; `check` is the exit status it must have."""
+    """Run a command as a person would, on a day to come; `check` is the exit status it must have."""
     done = subprocess.run(
-        [*AMANA, *map(str, arguments)],
+        [*command(days), *map(str, arguments)],
         env={**os.environ, "AMANA_PASSPHRASE": PASSPHRASE, **(env or {})},
         capture_output=True,
         text=True,
@@ -58,6 +67,8 @@ class Service:
             "AMANA_SILENCE_SECONDS": "5",
             **(env or {}),
         }
+        self.days = 0
+        """How many days its clock is ahead."""
         self.uds: Path | None = None
         """A unix socket to listen on instead of the port, behind nginx."""
         self.process: subprocess.Popen[bytes] | None = None
@@ -72,7 +83,7 @@ class Service:
             self.process = subprocess.Popen(
                 [
                     *self.prefix,
-                    *AMANA,
+                    *command(self.days),
                     "serve",
                     self.surface,
                     *where,

@@ -19,6 +19,8 @@ class Permission(StrEnum):
     OPEN_RELEASE = "open-release"
     ANSWER_RELEASE = "answer-release"
     SHARE_ANEW = "share-anew"
+    SEE_RETENTION = "see-retention"
+    PROLONG = "prolong"
     DECLARE_CONFLICT = "declare-conflict"
     REPLACE_KEY = "replace-key"
     INVITE = "invite"
@@ -30,6 +32,11 @@ class Permission(StrEnum):
     SEE_RECORD = "see-record"
     SEE_RULES = "see-rules"
     SET_RULES = "set-rules"
+    REQUEST_EXPORT = "request-export"
+    APPROVE_EXPORT = "approve-export"
+    SEE_EXPORTS = "see-exports"
+    WATCH_EXPORTS = "watch-exports"
+    SEE_CUSTODY = "see-custody"
 
 
 _READERS = frozenset({"reviewer", "lead"})
@@ -50,6 +57,8 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.OPEN_RELEASE: _READERS,
     Permission.ANSWER_RELEASE: _CUSTODIANS,
     Permission.SHARE_ANEW: _CUSTODIANS,
+    Permission.SEE_RETENTION: frozenset({"lead"}),
+    Permission.PROLONG: frozenset({"lead"}),
     Permission.DECLARE_CONFLICT: _KEY_HOLDERS,
     Permission.REPLACE_KEY: _KEY_HOLDERS,
     Permission.INVITE: _ADMINISTRATORS,
@@ -61,6 +70,11 @@ PERMISSIONS: dict[Permission, frozenset[str]] = {
     Permission.SEE_RECORD: _WATCHERS,
     Permission.SEE_RULES: _WATCHERS,
     Permission.SET_RULES: _ADMINISTRATORS,
+    Permission.REQUEST_EXPORT: _READERS,
+    Permission.APPROVE_EXPORT: _ADMINISTRATORS,
+    Permission.SEE_EXPORTS: _READERS | _WATCHERS,
+    Permission.WATCH_EXPORTS: _WATCHERS,
+    Permission.SEE_CUSTODY: _READERS | frozenset({"auditor"}),
 }
 
 

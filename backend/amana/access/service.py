@@ -219,15 +219,21 @@ def directory_of_session(
 
 
 def facts_of(session: Session, person: Person) -> Facts:
-    """Return what decides how a person stands."""
+    """Return the same, having asked whether they are suspended."""
     query = sa.select(Suspension.id).where(
         Suspension.person == person.id, Suspension.lifted_at.is_(None)
     )
-    return Facts(
-        suspended=session.scalar(query) is not None,
-        confirmed_on=person.confirmed_on,
-        seen_on=person.last_active_on or person.first_seen_on,
-        valid_until=person.valid_until,
+    return facts(person, is_suspended=session.scalar(query) is not None)
+
+
+def facts(person: Person, *, is_suspended: bool) -> Facts:
+    """Return what decides how a person stands."""
+    return _facts(
+        is_suspended,
+        person.confirmed_on,
+        person.last_active_on,
+        person.first_seen_on,
+        person.valid_until,
     )
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Who of those that the directory lists may work today: not the suspended, not the unconfirmed, not the long absent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
@@ -40,6 +40,14 @@ def standing(facts: Facts, today: date) -> Standing:
     if facts.seen_on < today - timedelta(days=DORMANT_DAYS):
         return Standing.DORMANT
     return Standing.ACTIVE
+
+
+def is_gone(facts: Facts, suspended_on: date | None, since: date) -> bool:
+    """Tell whether somebody has not stood since a day; `suspended_on` is when a suspension began that lasts."""
+    if suspended_on is not None and suspended_on <= since:
+        return True
+    # Time only ever ends access, so who would not have stood then has not stood from then on.
+    return standing(replace(facts, suspended=False), since) is not Standing.ACTIVE
 
 
 def review_due_on(confirmed_on: date) -> date:

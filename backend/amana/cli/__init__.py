@@ -21,10 +21,14 @@ COMMANDS = {
     "doctor": "amana.cli.server:doctor",
     "officer": "amana.cli.officer:officer",
     "directory": "amana.cli.directory:directory",
+    "log": "amana.cli.log:log",
     "reviewer": "amana.cli.reviewer:reviewer",
     "custodian": "amana.cli.vault:custodian",
     "admin": "amana.cli.admin:admin",
     "witness": "amana.cli.witness:witness",
+    "cosigner": "amana.cli.cosigner:cosigner",
+    "monitor": "amana.cli.monitor:monitor",
+    "partner": "amana.cli.partner:partner",
     "verify": "amana.cli.verify:verify",
 }
 

@@ -21,6 +21,16 @@ from amana.protocol.policy import FLAGS
 RULES_LIMIT_BYTES = 64 * 1024
 SEALED = "Administrators cannot open testimonies; this shows who could."
 
+EXPORT_COLUMNS = {
+    "export": "export",
+    "case": "case",
+    "to": "to",
+    "purpose": "purpose",
+    "requested_by": "asked by",
+    "requested_on": "on",
+    "fault": "speaks against it",
+}
+
 as_administrator = as_staff(Administrator, "administrator")
 
 
@@ -237,6 +247,48 @@ def record(
     show(columns, found.get("could_open", []), "case")
     click.echo("\nOpened:")
     show({"case": "case", "opened_at": "last"}, found.get("opened", []), "case")
+
+
+@admin.group()
+def exports() -> None:
+    """Exports that readers ask for; a second person decides. Nothing here opens a testimony."""
+
+
+@exports.command(name="pending")
+@as_administrator
+def pending_exports(administrator: Administrator, as_json: bool) -> None:
+    """Show what waits for a decision, judged from what witness and reader signed."""
+    rows = [
+        {
+            **{name: getattr(one.listed, name) for name in EXPORT_COLUMNS if name != "fault"},
+            "fault": one.fault,
+        }
+        for one in administrator.exports("pending")
+    ]
+    if as_json:
+        click.echo(json.dumps({"exports": rows}))
+    elif rows:
+        show(EXPORT_COLUMNS, rows, "export", "case")
+    else:
+        click.echo("No export waits.")
+
+
+@exports.command()
+@click.argument("export")
+@as_administrator
+def approve(administrator: Administrator, export: str, as_json: bool) -> None:
+    """Approve EXPORT, which somebody else asked for and which consent covers today."""
+    state = administrator.decide_export(export, "approve")
+    say({"export": export, "state": state}, as_json, f"{export} may be assembled by who asked.")
+
+
+@exports.command()
+@click.argument("export")
+@as_administrator
+def refuse(administrator: Administrator, export: str, as_json: bool) -> None:
+    """Refuse EXPORT, or stop one that was approved and has not left."""
+    state = administrator.decide_export(export, "refuse")
+    say({"export": export, "state": state}, as_json, f"{export} is refused.")
 
 
 @admin.group()

@@ -125,7 +125,6 @@ def _chosen(line: Line, cases: Sequence[str]) -> list[Standing]:
 def _told(standing: Standing) -> dict[str, Any]:
     """Return what a status prints: what counts today, and what the newest version asks for."""
     today = datetime.now(UTC).date()
-    withdrawal = standing.withdrawal
     consent: dict[str, Any] = {}
     if standing.entries:
         newest = standing.policy
@@ -146,11 +145,19 @@ def _told(standing: Standing) -> dict[str, Any]:
         "opened": [{"reader": reader, "day": day.isoformat()} for reader, day in standing.opened],
         "asked": [day.isoformat() for day in standing.asked],
         "releases": [_release(one) for one in standing.releases],
-        "withdrawal": None
-        if withdrawal is None
-        else {
-            name: None if day is None else day.isoformat() for name, day in vars(withdrawal).items()
-        },
+        "exports": [
+            {
+                "to": one.to,
+                "purpose": one.purpose,
+                "state": one.state,
+                "requested_on": one.requested_on.isoformat(),
+                "exported_on": None if one.exported_on is None else one.exported_on.isoformat(),
+            }
+            for one in standing.exports
+        ],
+        "withdrawal": _days(standing.withdrawal),
+        "ends_on": None if standing.ends_on is None else standing.ends_on.isoformat(),
+        "expired": _days(standing.expired),
     }
 
 
@@ -168,6 +175,12 @@ def _release_line(one: dict[str, Any]) -> str:
         f"  {what[one['vault']]} on {one['released_on']} to {one['reader']} for {one['purpose']}, until"
         f" {one['expires_on']}; {seen}"
     )
+
+
+def _days(told: object) -> dict[str, str | None] | None:
+    if told is None:
+        return None
+    return {name: None if day is None else day.isoformat() for name, day in vars(told).items()}
 
 
 def _lines(told: dict[str, Any]) -> list[str]:
@@ -195,6 +208,9 @@ def _lines(told: dict[str, Any]) -> list[str]:
         f"  a reader asked you on {day}; see 'amana witness replies'" for day in told["asked"]
     ]
     lines += [_release_line(one) for one in told["releases"]]
+    for one in told["exports"]:
+        when = f"went on {one['exported_on']}" if one["exported_on"] else f"is {one['state']}"
+        lines.append(f"  export to {one['to']} for {one['purpose']}: {when}")
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
         day = told["withdrawal"]["destroy_on"]
@@ -205,6 +221,13 @@ def _lines(told: dict[str, Any]) -> list[str]:
         else:
             lines.append(f"  withdrawn; destroyed on {day}, until then it can be taken back")
         lines.append(f"  backups hold it until {told['withdrawal']['backups_until']} at the latest")
+    if told["ends_on"]:
+        lines.append(
+            f"  it was kept for as long as was planned, and is destroyed on {told['ends_on']} unless the desk keeps it"
+        )
+    if told["expired"]:
+        lines.append(f"  its time was over on {told['expired']['expired_on']}; it is destroyed")
+        lines.append(f"  backups hold it until {told['expired']['backups_until']} at the latest")
     return lines
 
 
@@ -293,7 +316,7 @@ def consent(
     line = line_to(way)
     done = []
     for one in _chosen(line, cases):
-        if one.is_withdrawn:
+        if one.is_over:
             continue
         policy = next_policy(
             line.thread.control(one.number),
@@ -345,7 +368,7 @@ def withdraw(
         back = [one.case for one in done]
         say({"taken_back": back}, as_json, *(f"{case} is kept." for case in back), *_none(back))
         return
-    chosen = [one for one in found if not one.is_withdrawn]
+    chosen = [one for one in found if not one.is_over]
     _confirm(chosen, yes=yes)
     done = [line.say(one, "withdraw") for one in chosen]
     days = [one.withdrawal.destroy_on.isoformat() for one in done if one.withdrawal]
@@ -358,6 +381,8 @@ def withdraw(
     lines = [text for one in done for text in _lines(_told(one))]
     if any(one["what"] in {"opened", "released"} for one in honest):
         lines.append("What somebody has read cannot be taken from them.")
+    if any(one["what"] == "exported" for one in honest):
+        lines.append("What was handed to a partner cannot be taken back from here; ask them.")
     say(document, as_json, *(lines or _none(done)))
 
 

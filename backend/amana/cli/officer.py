@@ -25,9 +25,13 @@ from amana.client.directory import (
 )
 from amana.client.enrolments import accepted, enter, read_pending, remove, set_takes
 from amana.client.errors import NotVerified, Usage
+from amana.client.expectations import Expectations
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
+from amana.client.log import Fetch, from_server
 from amana.client.officer import (
+    FRESHNESS_HOURS,
     Proposal,
+    cosigning_pins,
     describe,
     new_root,
     pins,
@@ -39,10 +43,13 @@ from amana.client.officer import (
 )
 from amana.client.transport import Patience, Transport
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
+from amana.protocol.directory import MAX_FRESHNESS_HOURS, parse_directory
 from amana.protocol.encoding import canonical
 
 T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
 
+WITHOUT_COSIGNERS = frozenset({"directory-not-logged", "log-quorum", "log-stale"})
 _path = click.Path(path_type=Path)
 
 
@@ -72,26 +79,32 @@ class Source:
             return read_published(self.folder, self.root)
         return self._ask(self._current) if self.server else None
 
-    def _current(self, get: Getter) -> Published:
+    def _current(self, get: Getter, log: Fetch) -> Published:
         try:
-            return fetch_published(get, self.root, self.cache)
+            return fetch_published(get, self.root, self.cache, log=log)
         except NotVerified as refused:
-            if refused.slug != "directory-expired":
+            # Officers must be able to renew what expired, and to put other cosigners in the place of silent ones.
+            if refused.slug not in {"directory-expired", *WITHOUT_COSIGNERS}:
                 raise
             click.echo(f"Warning: {refused.title}", err=True)
-            return fetch_expired(get, self.root, self.cache)
+            if refused.slug == "directory-expired":
+                return fetch_expired(get, self.root, self.cache)
+            return fetch_published(get, self.root, self.cache, demand_log=False)
 
     def version(self, version: int, *, oldest_root: bool) -> Published:
         """Return a version that the server published once."""
         return self._ask(
-            lambda get: fetch_version(get, self.root, version, oldest_root=oldest_root)
+            lambda get, _log: fetch_version(get, self.root, version, oldest_root=oldest_root)
         )
 
-    def _ask(self, work: Callable[[Getter], T]) -> T:
+    def _ask(self, work: Callable[[Getter, Fetch], T]) -> T:
         if self.server is None:
             raise Usage("Give --server.")
         with Transport(self.server, proxy=self.proxy) as transport:
-            return work(lambda name: transport.get(f"/v1/directory/{name}", patience=Patience()))
+            return work(
+                lambda name: transport.get(f"/v1/directory/{name}", patience=Patience()),
+                from_server(transport, Patience()),
+            )
 
 
 def with_source(command: Callable[..., None]) -> Callable[..., None]:
@@ -129,6 +142,44 @@ def with_source(command: Callable[..., None]) -> Callable[..., None]:
         command(source=Source(server, current, root, proxy, directory_cache), **rest)
 
     return with_options
+
+
+def with_cosigners(command: Command) -> Command:
+    """Give a command the options that say which cosigners a root pins."""
+    for option in (
+        click.option(
+            "--freshness-hours",
+            type=click.IntRange(1, MAX_FRESHNESS_HOURS),
+            help=f"How long a cosignature counts (default {FRESHNESS_HOURS}).",
+        ),
+        click.option(
+            "--quorum",
+            type=click.IntRange(0, 32),
+            help="How many operators of cosigners must vouch for a directory before anything is sealed.",
+        ),
+        click.option(
+            "--cosigner",
+            "cosigners",
+            multiple=True,
+            metavar="[OPERATOR=]VKEY",
+            help="What 'amana cosigner init' printed; repeat. All that the root names.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _cosigning(
+    cosigners: tuple[str, ...], quorum: int | None, freshness_hours: int | None
+) -> dict[str, Any] | None:
+    """Return what a root is to pin of cosigners, or None where no option speaks of them."""
+    if not cosigners and quorum is None and freshness_hours is None:
+        return None
+    if cosigners and quorum is None:
+        raise Usage("How many of the cosigners are needed? Give --quorum.", slug="bad-quorum")
+    if not cosigners and (quorum or freshness_hours):
+        raise Usage("Name every cosigner with --cosigner, those that stay too.", slug="bad-quorum")
+    return cosigning_pins(cosigners, quorum or 0, freshness_hours or FRESHNESS_HOURS)
 
 
 @click.group()
@@ -212,6 +263,7 @@ def pending_command(file: Path, source: Source, as_json: bool) -> None:
 )
 @click.option("--root-threshold", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--targets-threshold", type=click.IntRange(1), default=2, show_default=True)
+@with_cosigners
 @click.option("--pending", "waiting", type=FILE, help="What 'amana admin pending' fetched.")
 @click.option("--accept", "accept", multiple=True, metavar="ID", help="Enter one of those; repeat.")
 @click.option("--remove", "gone", multiple=True, metavar="ID", help="Remove a person; repeat.")
@@ -238,6 +290,9 @@ def propose_command(
     officers: tuple[str, ...],
     root_threshold: int,
     targets_threshold: int,
+    cosigners: tuple[str, ...],
+    quorum: int | None,
+    freshness_hours: int | None,
     waiting: Path | None,
     accept: tuple[str, ...],
     gone: tuple[str, ...],
@@ -258,13 +313,17 @@ def propose_command(
         raise Usage("Give --server or --current, with --root; or --from with --version.")
     if bool(online) != bool(officers) or (online and current):
         raise Usage("The first version, and no other, needs both --online and --officer.")
+    cosigning = _cosigning(cosigners, quorum, freshness_hours)
+    if cosigning and not online:
+        raise Usage("Cosigners stand in the root: use 'amana officer rotate-root'.")
     if bool(waiting) != bool(accept):
         raise Usage("--pending and --accept belong together.")
     now = datetime.now(UTC)
     fields = read_json(description) if description else describe(_published(current).files)
     root = None
     if online is not None:
-        root = _first_root(fields, online, officers, root_threshold, targets_threshold, now)
+        thresholds = (root_threshold, targets_threshold)
+        root = _first_root(fields, online, officers, thresholds, cosigning, now)
     try:
         _change(fields, current, waiting, accept, gone, _pairs(takes), _pairs(purposes), now)
         if custodians is not None:
@@ -294,8 +353,8 @@ def _first_root(
     fields: Any,
     online: Path,
     officers: tuple[str, ...],
-    root_threshold: int,
-    targets_threshold: int,
+    thresholds: tuple[int, int],
+    cosigning: dict[str, Any] | None,
     now: datetime,
 ) -> Metadata[Root]:
     keys = read_json(online)
@@ -303,9 +362,9 @@ def _first_root(
         return new_root(
             list(officers),
             online=keys["online"],
-            root_threshold=root_threshold,
-            targets_threshold=targets_threshold,
-            pins=pins(fields.get("deployment", ""), keys),
+            root_threshold=thresholds[0],
+            targets_threshold=thresholds[1],
+            pins={**pins(fields.get("deployment", ""), keys), **(cosigning or {})},
             now=now,
         )
     except (KeyError, TypeError, AttributeError):
@@ -379,6 +438,13 @@ def _write(
     type=_path,
     help="New keys of the server: what 'amana directory keys --json' printed.",
 )
+@click.option(
+    "--reopen",
+    type=click.Choice(["custody", "directory"]),
+    multiple=True,
+    help="End this log and begin another in its place, when it is frozen or forked.",
+)
+@with_cosigners
 @click.option("--out", type=_path, required=True, help="Folder for the proposal.")
 @with_source
 @json_option
@@ -388,6 +454,10 @@ def rotate_root_command(
     root_threshold: int | None,
     targets_threshold: int | None,
     online: Path | None,
+    reopen: tuple[str, ...],
+    cosigners: tuple[str, ...],
+    quorum: int | None,
+    freshness_hours: int | None,
     out: Path,
     source: Source,
     as_json: bool,
@@ -395,7 +465,8 @@ def rotate_root_command(
     """Propose the next root, and the directory's next version under it.
 
     Enough officers of the old root and of the new one sign it. Whoever lost a key need not sign, as
-    long as the others are enough; without --add and --drop the root is only renewed.
+    long as the others are enough; without other options the root is only renewed. Cosigners that are given
+    take the place of all before; '--quorum 0' alone lets the root name none.
     """
     current = _published(source.current())
     now = datetime.now(UTC)
@@ -407,6 +478,8 @@ def rotate_root_command(
             root_threshold=root_threshold,
             targets_threshold=targets_threshold,
             online=read_json(online) if online else None,
+            reopen=reopen,
+            cosigning=_cosigning(cosigners, quorum, freshness_hours),
             now=now,
         )
     except (KeyError, TypeError, AttributeError):
@@ -493,6 +566,27 @@ def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
         "\n".join(
             [f"Signed: {', '.join(signed)}. The directory has {count} signature(s).", *standing]
         ),
+    )
+
+
+@officer.command()
+@click.argument("proposals", type=_path, nargs=-1, required=True)
+@click.option(
+    "--out", type=_path, required=True, help="File for those who watch; what stands in it stays."
+)
+@json_option
+def expect(proposals: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Announce to monitors what PROPOSALS will publish, before they are published."""
+    loaded = [Proposal.load(one, expired_too=True) for one in proposals]
+    deployment = parse_directory(loaded[0].files).deployment
+    before = Expectations.read(out) if out.exists() else Expectations(deployment)
+    announced = before.announcing(loaded)
+    announced.write(out)
+    versions = sorted(announced.directories)
+    _say(
+        {"expectations": str(out), "directories": versions, "roots": sorted(announced.roots)},
+        as_json,
+        f"Announced: directory {', '.join(map(str, versions))}.",
     )
 
 

@@ -14,7 +14,9 @@ from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option
 from amana.cli.tables import harmless, say, show
 from amana.client.casework import Caseworker, ReadNote
-from amana.client.errors import NetworkFailed, Usage
+from amana.client.custody import CustodyReader, custody_page
+from amana.client.errors import NetworkFailed, NotVerified, Usage
+from amana.client.exporting import Derivative, Exporter
 from amana.client.keyfile import (
     PersonKeys,
     change_key,
@@ -34,9 +36,12 @@ from amana.client.reviewer import (
 from amana.client.verify import read_limited
 from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
+from amana.protocol.handover import LIMIT_BYTES as HANDOVER_LIMIT
 from amana.protocol.note import DECISIONS, LIMIT_BYTES, RELATIONS
 
 as_reader = as_staff(Caseworker, "reader")
+as_exporter = as_staff(Exporter, "exporter")
+as_custody_reader = as_staff(CustodyReader, "watcher")
 COUNTED_UP_TO = 1000
 COLUMNS = {
     "case": "case",
@@ -248,15 +253,21 @@ def cases(
         for name, number in counted.items():
             click.echo(f"{name}: {number if number < COUNTED_UP_TO else f'{number} or more'}")
         return
-    found, gone = reader.cases(desk, state), reader.withdrawn()
-    for case, day in gone.items():
-        click.echo(
-            f"Withdrawn by its witness on {day}: {case}. Delete what you have of it; it counts as seen by you.",
-            err=True,
-        )
+    found, told = reader.cases(desk, state), reader.told()
+    delete = "Delete what you have of it; it counts as seen by you."
+    for case, day in told.withdrawn.items():
+        click.echo(f"Withdrawn by its witness on {day}: {case}. {delete}", err=True)
+    for case, day in told.expired.items():
+        click.echo(f"Its time was over on {day}: {case}. {delete}", err=True)
+    for case, day in told.expiring.items():
+        click.echo(f"Destroyed on {day} unless a lead prolongs it: {case}.", err=True)
     if as_json:
-        withdrawn = [{"case": case, "withdrawn_on": day} for case, day in gone.items()]
-        click.echo(json.dumps({"cases": [asdict(one) for one in found], "withdrawn": withdrawn}))
+        days = {"withdrawn": "withdrawn_on", "expired": "expired_on", "expiring": "ends_on"}
+        more = {
+            name: [{"case": case, day: when} for case, when in getattr(told, name).items()]
+            for name, day in days.items()
+        }
+        click.echo(json.dumps({"cases": [asdict(one) for one in found], **more}))
     elif found:
         rows = ({**asdict(one), "size": f"{one.size / 1e6:.1f} MB"} for one in found)
         show(COLUMNS, rows, "case")
@@ -482,6 +493,186 @@ def routing_tasks(reader: Caseworker, as_json: bool) -> None:
         show(columns, found, "case")
     else:
         click.echo("Every case found somebody.")
+
+
+@reviewer.command()
+@click.argument("case", required=False)
+@as_reader
+def retention(reader: Caseworker, case: str | None, as_json: bool) -> None:
+    """Show the review day of CASE; without one, for leads, every case of your desks whose day has come."""
+    found = reader.reviews_due() if case is None else [reader.review_of(case)]
+    if as_json:
+        click.echo(json.dumps({"cases": found}))
+    elif found:
+        columns = {
+            "case": "case",
+            "state": "state",
+            "review_on": "review day",
+            "then": "then",
+            "ends_on": "destroyed on",
+        }
+        show(columns, found, "case")
+    else:
+        click.echo("No review day has come.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--to", required=True, metavar="ID", help="The partner, by the id in the directory.")
+@click.option(
+    "--purpose", required=True, help="A scope of the witness's consent, for example iiim."
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file for the sealed bundle; needed once the export was approved.",
+)
+@click.option(
+    "--translation",
+    "translations",
+    multiple=True,
+    metavar="OBJECT=FILE",
+    help="Add a translation of an object, by its number in the case (0 is the account).",
+)
+@click.option(
+    "--redaction",
+    "redactions",
+    multiple=True,
+    metavar="OBJECT=FILE",
+    help="Give this in the place of an object, which stays closed.",
+)
+@click.option("--maker", metavar="ID", help="Who made them, if not you.")
+@as_exporter
+def export(
+    exporter: Exporter,
+    case: str,
+    to: str,
+    purpose: str,
+    out: Path | None,
+    translations: tuple[str, ...],
+    redactions: tuple[str, ...],
+    maker: str | None,
+    as_json: bool,
+) -> None:
+    """Take CASE out to a partner: ask first; once somebody else approved, repeat this with --out."""
+    made_by = exporter.keys.id if maker is None else maker
+    derivatives = [
+        *(_derivative("translation", one, made_by) for one in translations),
+        *(_derivative("redaction", one, made_by) for one in redactions),
+    ]
+    open_ones = [
+        one
+        for one in exporter.exports(case)
+        if (one.to, one.purpose, one.requested_by) == (to, purpose, exporter.keys.id)
+        and one.state in {"pending", "approved"}
+    ]
+    if not open_ones:
+        asked = exporter.request(case, to, purpose)
+        say(
+            {"export": asked, "state": "pending"},
+            as_json,
+            f"Export {asked} waits for an administrator ('amana admin exports approve').",
+            "When it is approved, repeat this command with --out.",
+        )
+        return
+    found = open_ones[0]
+    if found.state == "pending":
+        say(
+            {"export": found.export, "state": found.state},
+            as_json,
+            f"Export {found.export} still waits for an administrator.",
+        )
+        return
+    if out is None:
+        raise Usage("The export is approved: name the file with --out.", slug="out-missing")
+    try:
+        with interruptible():
+            made = exporter.assemble(found, out, derivatives)
+    except NetworkFailed:
+        click.echo("What arrived is kept as it is sealed; to go on, repeat the command.", err=True)
+        raise
+    say(
+        {**asdict(made), "file": str(made.file), "state": "exported"},
+        as_json,
+        f"Everything verified. The sealed bundle is {made.file}: {made.size} bytes,",
+        f"SHA-256 {made.sealed_sha256}.",
+        "The partner opens it with 'amana partner receive' and gives you a receipt;",
+        f"file that with: amana reviewer handed-over {case} --receipt FILE",
+    )
+
+
+def _derivative(kind: str, text: str, maker: str) -> Derivative:
+    number, _, file = text.partition("=")
+    if not (number.isascii() and number.isdigit() and len(number) <= 2 and file):
+        raise Usage(f"A {kind} is given as OBJECT=FILE, for example 0=account.en.txt.")
+    return Derivative(kind, int(number), Path(file), maker)
+
+
+@reviewer.command(name="handed-over")
+@click.argument("case")
+@click.option("--receipt", type=FILE, required=True, help="What the partner signed.")
+@as_exporter
+def handed_over(exporter: Exporter, case: str, receipt: Path, as_json: bool) -> None:
+    """File a partner's receipt for a bundle of CASE: it closes the export."""
+    case_argument(case)
+    closed = exporter.file_receipt(case, read_limited(receipt, HANDOVER_LIMIT))
+    say({"export": closed, "state": "handed-over"}, as_json, f"Export {closed} is handed over.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), required=True, help="A year at most.")
+@click.option(
+    "--reason",
+    type=click.Choice(["proceedings", "request-expected", "witness-asked", "follow-up", "other"]),
+    required=True,
+)
+@as_reader
+def prolong(reader: Caseworker, case: str, until: datetime, reason: str, as_json: bool) -> None:
+    """For leads: keep CASE until a day, on which somebody looks again. That is signed, and recorded."""
+    done = reader.prolong(case, until.date(), reason)
+    say(done, as_json, f"The review day of {case} is {done['review_on']}.")
+
+
+@reviewer.command()
+@click.argument("case")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file for one page in Arabic and English, without scripts.",
+)
+@as_custody_reader
+@click.pass_context
+def custody(
+    ctx: click.Context, watcher: CustodyReader, case: str, page: Path | None, as_json: bool
+) -> None:
+    """Show what happened with CASE: who, what, when, under which authority, and whether it is proven. For auditors too."""
+    found = watcher.custody(case)
+    if page is not None:
+        _write_page(page, custody_page(case, found))
+    rows = [asdict(one) for one in found]
+    if as_json:
+        click.echo(json.dumps({"case": case, "events": rows}))
+    else:
+        columns = ("what", "who", "when", "authority", "signature", "proof")
+        show({one: one for one in columns}, rows, "who")
+    if any(one.signature not in {"verified", "none"} for one in found):
+        click.echo("custody-doubtful: An act does not verify.", err=True)
+        ctx.exit(NotVerified.exit_status)
+    if any(one.proof not in {"logged", "waiting"} for one in found):
+        click.echo("custody-doubtful: A proof does not verify.", err=True)
+        ctx.exit(NotVerified.exit_status)
+
+
+def _write_page(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        raise Usage(
+            "The page cannot be written, or is there already.", slug="file-exists"
+        ) from None
 
 
 def _written(number: int, as_json: bool) -> None:

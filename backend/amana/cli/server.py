@@ -10,17 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import click
+from flask import Flask
 
 from amana.api.secrets import SecretsUnusable, rotate_tokens
 from amana.api.services import Services
 from amana.app import Surface, create_app, make_services
+from amana.cli.tables import show
 from amana.config import Config, ConfigInvalid, read_config
-from amana.errors import NotAllowed
+from amana.custody.publishing import LogForked
 from amana.logs import configure_logs
 from amana.ops import doctor as doctoring
+from amana.ops.collector import Collector
+from amana.ops.logkeeping import GOOD, standings
+from amana.ops.maintenance import Report
 from amana.ops.maintenance import maintain as do_what_is_due
+from amana.ops.sequencer import Sequencer
 from amana.ops.server import Server
-from amana.storage.database import Database
+from amana.storage.blobs import StoreUnavailable
+from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, migrate, revision
 from amana.storage.stores import make_blobs
 
@@ -46,6 +53,11 @@ def _services(config: Config, *, create_secrets: bool = False) -> Services:
         return make_services(config, create_secrets=create_secrets)
     except SecretsUnusable as error:
         raise click.ClickException(str(error)) from None
+
+
+def open_services(data: Path | None) -> Services:
+    """Give what a command of the operator works with."""
+    return _services(_config(data))
 
 
 def _prepared(config: Config) -> None:
@@ -77,20 +89,53 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
     configure_logs()
     config = _config(data)
     _prepared(config)
-    _services(config, create_secrets=True).database.dispose()
+    services = _services(config, create_secrets=True)
+    if Surface(surface) is not Surface.DESK:
+        _check_logs(services)
+    services.database.dispose()
     bind = f"unix:{uds.absolute()}" if uds else listen or "127.0.0.1:8600"
     shown = str(uds) if uds else f"http://{bind}"
 
     def ready() -> None:
         click.echo(f"Amana serves {surface} at {shown}", err=True)
 
+    def make() -> Flask:
+        services = make_services(config)
+        app = create_app(services, Surface(surface))
+        if Surface(surface) is not Surface.DESK:
+            # The public process signs receipts with the log's key already; the desk needs it for nothing.
+            app.extensions["amana.sequencer"] = Sequencer(services)
+            app.extensions["amana.sequencer"].start()
+            app.extensions["amana.collector"] = Collector(
+                services,
+                Database(config.database_url, pool_size=2),
+                leads=lambda: bool(app.extensions["amana.sequencer"].leads),
+            )
+            app.extensions["amana.collector"].start()
+        return app
+
+    def leaving(app: Flask) -> None:
+        for name in ("amana.collector", "amana.sequencer"):
+            if name in app.extensions:
+                app.extensions[name].stop()
+
     Server(
-        lambda: create_app(make_services(config), Surface(surface)),
-        bind,
-        workers=config.workers,
-        threads=config.threads,
-        ready=ready,
+        make, bind, workers=config.workers, threads=config.threads, ready=ready, leaving=leaving
     ).run()
+
+
+def _check_logs(services: Services) -> None:
+    """Refuse to serve when a log is forked; one that is frozen or damaged waits, while testimonies are taken."""
+    try:
+        found = standings(services)
+    except (StoreUnavailable, DatabaseUnavailable):
+        # The sequencer looks again before it does anything.
+        return
+    for log in found:
+        if log.state == LogForked.slug:
+            raise click.ClickException(f"{log.state}: {log.name}: {log.detail}")
+        if log.state not in GOOD:
+            click.echo(f"{log.state}: {log.name}: {log.detail}", err=True)
 
 
 @click.command(name="migrate")
@@ -104,7 +149,7 @@ def migrate_command(data: Path | None, as_json: bool) -> None:
     before = revision(services.database)
     migrate(services.database)
     services.blobs.prepare()
-    _say(
+    say(
         {"from": before, "to": head()},
         as_json,
         lambda: f"The database went from {before or 'empty'} to {head()}.",
@@ -120,7 +165,7 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
         rotate_tokens(_config(data).secrets)
     except SecretsUnusable as error:
         raise click.ClickException(str(error)) from None
-    _say({"rotated": True}, as_json, lambda: "New access tokens are made with a new key.")
+    say({"rotated": True}, as_json, lambda: "New access tokens are made with a new key.")
 
 
 @click.command()
@@ -132,12 +177,30 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
 )
 @json_option
 def maintain(data: Path | None, publish_drop: bool, as_json: bool) -> None:
-    """Do what is due: route, publish the drop's daily batch, destroy what was withdrawn, delete abandoned uploads."""
-    try:
-        done = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
-    except NotAllowed as error:
-        raise click.UsageError(error.title) from None
-    _say(done, as_json, lambda: "\n".join(f"{name}: {value}" for name, value in done.items()))
+    """Do what is due, and list what needs a person; for a timer, as often as you like, on any machine.
+
+    The exit status is 0 also when something needs a person, and 1 when a duty could not be done.
+    """
+    configure_logs()
+    report = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
+    if as_json:
+        click.echo(json.dumps(asdict(report)))
+    else:
+        _show(report)
+    sys.exit(1 if report.failed else 0)
+
+
+def _show(report: Report) -> None:
+    for name, value in report.done.items():
+        if value:
+            click.echo(f"{name}: {value}")
+    for name in report.failed:
+        click.echo(f"FAILED {name}", err=True)
+    if not report.needs_a_person:
+        click.echo("Nothing needs a person.")
+        return
+    columns = {"kind": "needs a person", "count": "", "what_to_do": "what to do", "about": "about"}
+    show(columns, map(asdict, report.needs_a_person), "about")
 
 
 @click.command()
@@ -151,7 +214,7 @@ def doctor(data: Path | None, as_json: bool) -> None:
         "healthy": healthy,
         "checks": [asdict(check) for check in checks],
     }
-    _say(
+    say(
         document,
         as_json,
         lambda: "\n".join(f"{_sign(check)} {check.name}: {check.detail}" for check in checks),
@@ -170,16 +233,26 @@ def _sign(check: doctoring.Check) -> str:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for root and keys."
 )
+@click.option(
+    "--cosigner",
+    "cosigners",
+    multiple=True,
+    metavar="VKEY",
+    help="Key of a cosigner that the root pins; repeat.",
+)
+@click.option("--quorum", type=click.IntRange(0), help="How many of them are needed; default: all.")
 @json_option
-def demo(data: Path | None, out: Path, as_json: bool) -> None:
+def demo(
+    data: Path | None, out: Path, cosigners: tuple[str, ...], quorum: int | None, as_json: bool
+) -> None:
     """Make a demonstration organisation in the configured store. Its passphrase is public: never use it in earnest."""
     from amana.ops.demo import make_demo
 
     config = _config(data)
     _prepared(config)
     services = _services(config, create_secrets=True)
-    desks = make_demo(services, out)
-    _say(
+    desks = make_demo(services, out, cosigners, quorum)
+    say(
         {"desks": desks},
         as_json,
         lambda: "\n".join(
@@ -191,5 +264,5 @@ def demo(data: Path | None, out: Path, as_json: bool) -> None:
     )
 
 
-def _say(document: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
+def say(document: dict[str, Any], as_json: bool, text: Callable[[], str]) -> None:
     click.echo(json.dumps(document) if as_json else text())

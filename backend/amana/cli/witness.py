@@ -55,6 +55,7 @@ from amana.protocol.policy import (
     IDENTITY_LEVELS,
     WITHDRAWAL_DELAYS_DAYS,
 )
+from amana.protocol.tlogproof import SUFFIX, TlogProof
 
 PRIVATE_PREFIX: Final = "amana-sending-"
 DEFAULT_SCOPES: Final = {"review": "allow"}
@@ -158,7 +159,7 @@ def _scopes(
 @click.option(
     "--receipt-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the receipt there.",
+    help="Write the receipt there, and the log's proof beside it (.tlog-proof) if it is there in time.",
 )
 @proxy_option
 @attempts_option
@@ -291,7 +292,7 @@ def add(to: str | None, codename_file: Path | None, longest_pause: float, **give
 def _adding(found: Sequence[Standing], codename: Codename, to: str | None) -> Adding:
     """Return what a further testimony adds to: the one that was named, or the first that is there."""
     if to is None:
-        there = [one for one in found if one.entries and not one.is_withdrawn]
+        there = [one for one in found if one.entries and not one.is_over]
         fitting = [one for one in there if one.state != "arriving"]
     else:
         fitting = [one for one in found if one.case == to and one.entries]
@@ -320,7 +321,7 @@ def _adding(found: Sequence[Standing], codename: Codename, to: str | None) -> Ad
 @click.option(
     "--receipt-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the receipt there.",
+    help="Write the receipt there, and the log's proof beside it (.tlog-proof) if it is there in time.",
 )
 @attempts_option
 @json_option
@@ -453,8 +454,9 @@ def _finish(
     """Deliver and say so; or say what arrived and how to go on. Raises Refused when the server took nothing."""
     try:
         receipt = _deliver(delivery, state)
+        proof = delivery.proof_of(receipt) if receipt_file or as_json else None
         if receipt_file:
-            _write_receipt(receipt_file, receipt)
+            _write_receipt(receipt_file, receipt, proof)
     except ClientError as error:
         if isinstance(error, Refused) and not delivery.sending.announced:
             raise
@@ -472,7 +474,8 @@ def _finish(
         with suppress(OSError):
             state.path.parent.rmdir()
     if as_json:
-        click.echo(json.dumps({**told, "receipt": receipt}))
+        shown = None if proof is None else bytes(proof).decode()
+        click.echo(json.dumps({**told, "receipt": receipt, "proof": shown}))
     else:
         click.echo(f"The testimony has arrived. Its case is {told['case']}.")
 
@@ -486,8 +489,13 @@ def _deliver(delivery: Delivery, state: StateFile) -> dict[str, Any]:
         raise NetworkFailed("The sending was interrupted.", slug="interrupted") from None
 
 
-def _write_receipt(path: Path, receipt: dict[str, Any]) -> None:
+def _write_receipt(path: Path, receipt: dict[str, Any], proof: TlogProof | None) -> None:
+    """Write the receipt, and beside it the proof that the log holds it, if there was one so soon."""
+    beside = path.with_name(path.name + SUFFIX)
     try:
         path.write_text(json.dumps(receipt) + "\n", encoding="utf-8")
+        beside.unlink(missing_ok=True)
+        if proof is not None:
+            beside.write_bytes(bytes(proof))
     except OSError:
         raise Usage("The receipt could not be written.", slug="receipt-file") from None

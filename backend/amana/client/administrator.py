@@ -3,14 +3,21 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
 from amana.client.errors import NotVerified, Usage
+from amana.client.exporting import ListedExport, listed_exports
 from amana.client.staff import Staff
 from amana.protocol import schema
-from amana.protocol.encoding import check_id
+from amana.protocol.action import body_sha256, parse_action
+from amana.protocol.consent import Entry as PolicyEntry
+from amana.protocol.consent import check_chain, covers
+from amana.protocol.directory import Directory
+from amana.protocol.encoding import check_id, parse_day, unb64
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import DESK, LANGUAGE
+from amana.protocol.policy import DESK, LANGUAGE, parse_policy
 
 LIMIT_BYTES: Final = 8 * 2**20
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -35,8 +42,24 @@ _RULES: Final[schema.Checks] = {
     "urgent_claim_days": _between(1, 30),
     "cap_per_day": _between(1, 1000),
     "duty": _is_duty,
+    "retention": {
+        "open_days": _between(30, 730),
+        "set_aside_days": _between(30, 3650),
+        "kept_days": _between(365, 18_250),
+        "unused_days": _between(30, 3650),
+        "notice_days": _between(14, 180),
+    },
 }
 """The form of rules, as the server checks it too (docs/protocol.md §12.4)."""
+
+
+@dataclass(frozen=True)
+class JudgedExport:
+    """An export as listed, the nonce of its signed request, and what speaks against it, if anything."""
+
+    listed: ListedExport
+    request: str
+    fault: str | None
 
 
 class Administrator(Staff):
@@ -110,6 +133,73 @@ class Administrator(Staff):
             following = after
         found.pop("next", None)
         return found
+
+    def exports(self, state: str | None = None) -> list[JudgedExport]:
+        """Return the newest exports, each judged by this client from what was signed, not by the server's word."""
+        query = "" if state is None else f"?state={state}"
+        found = self._desk.get(f"/v1/exports{query}", limit=2 * LIMIT_BYTES).document()
+        directory = self._directory().directory
+        today = self._desk.clock().date()
+        return [judged_export(one, directory, today) for one in listed_exports(found)]
+
+    def decide_export(self, export: str, decision: str) -> str:
+        """Approve or refuse an export; returns its state. What is approved must hold by this client's own judgement."""
+        wanted = _id(export)
+        found = next((one for one in self.exports() if one.listed.export == wanted), None)
+        if found is None:
+            raise Usage("There is no such export among the newest.", slug="export-unknown")
+        if decision == "approve" and found.fault is not None:
+            raise NotVerified(found.fault, slug="export-doubtful")
+        listed = found.listed
+        body = {
+            "export": wanted,
+            "decision": decision,
+            "to": listed.to,
+            "purpose": listed.purpose,
+            "identity_level": listed.identity_level,
+            "request": found.request,
+        }
+        path = f"/v1/exports/{wanted}/decisions"
+        answer = self.act("export-approve", path, case=listed.case, body=body).document()
+        return str(answer.get("state"))
+
+
+def judged_export(listed: ListedExport, directory: Directory, day: date) -> JudgedExport:
+    """Check the signed request of an export, and the consent that should cover it."""
+    request = ""
+    try:
+        signed = listed.signed["request"]
+        action, body = parse_action(signed["action"]), signed["body"]
+        request = action.nonce
+        wanted = {
+            "to": listed.to, "purpose": listed.purpose, "identity_level": listed.identity_level
+        }  # fmt: skip
+        if body != wanted or action.body_sha256 != body_sha256(body):
+            raise NotVerified("The request that was signed is for something else.")
+        if (action.action, action.case, action.actor) != (
+            "export-request",
+            listed.case,
+            listed.requested_by,
+        ):
+            raise NotVerified("The request that was signed is of somebody or something else.")
+        person = directory.person(action.actor)
+        if person is None:
+            raise NotVerified("Whoever asked is not in the directory any more.")
+        action.verify(person.signing_key)
+        chain = [
+            PolicyEntry(parse_policy(unb64(one["policy"])), parse_day(one["received_on"]))
+            for one in listed.signed["policies"]
+        ]
+        check_chain(chain)
+        partner = directory.partner(listed.to)
+        if partner is None:
+            raise NotVerified("The officers' directory lists no such partner.")
+        covered = covers(chain, partner, listed.purpose, listed.identity_level, day)
+        return JudgedExport(listed, request, None if covered.allowed else covered.title)
+    except (ProtocolError, NotVerified) as error:
+        return JudgedExport(listed, request, error.title)
+    except (KeyError, TypeError, ValueError):
+        return JudgedExport(listed, request, "What was signed about it is not in its form.")
 
 
 def vetting_body(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,8 +119,12 @@ def _root_facts(root: Root) -> Facts:
     found: Facts = {
         "the root": {"version": str(root.version), "valid until": f"{root.expires:%Y-%m-%d %H:%M}"}
     }
-    for name, value in check_root(root).document.items():
+    pinned = check_root(root).document
+    for name, value in without(pinned, "cosigners").items():
         found["the root"][f"pinned {name}"] = _words(value)
+    for one in pinned["cosigners"]:
+        said = without(one, "key").items()
+        found[f"cosigner {one['key']}"] = {name: _words(value) for name, value in said}
     for name, role in sorted(root.roles.items()):
         whose = "officer" if name in OFFICERS_SIGN else "server key"
         found["the root"][f"{name} needs"] = f"{role.threshold} of {len(role.keyids)} signatures"

@@ -229,6 +229,28 @@ class Caseworker(Reviewer):
         except (KeyError, TypeError, ValueError, AttributeError):
             raise NotVerified("The list is not in its form.", slug="bad-answer") from None
 
+    def reviews_due(self) -> list[dict[str, Any]]:
+        """Return a lead's cases whose review day has come, and what follows."""
+        found = self._desk.get("/v1/retention").document()
+        with verifying("the list"):
+            return [_review(one) for one in found["cases"]]
+
+    def review_of(self, case: str) -> dict[str, Any]:
+        """Return the review day of one case, and what follows on it; raises Refused."""
+        case_argument(case)
+        found = self._desk.get(f"/v1/cases/{case}/retention").document()
+        with verifying("the review day"):
+            return _review(found)
+
+    def prolong(self, case: str, until: date, reason: str) -> dict[str, Any]:
+        """Set the review day of a case later, as a lead of its desk; raises Refused."""
+        case_argument(case)
+        body = {"until": until.isoformat(), "reason": reason}
+        path = f"/v1/cases/{case}/prolongations"
+        done = self.act("prolong", path, case=case, body=body).document()
+        with verifying("the review day"):
+            return _review(done)
+
     def _sealed(
         self, case: str, directory: Directory, kind: str, content: dict[str, Any], audience: str
     ) -> bytes:
@@ -293,6 +315,16 @@ def _check_consent(entries: Sequence[Entry], today: date) -> None:
     covered = covers(entries, READERS, "contact", IDENTITY_LEVELS[0], today)
     if not covered.allowed:
         raise NotConsented(covered.title, slug=covered.reason)
+
+
+def _review(told: dict[str, Any]) -> dict[str, Any]:
+    """Return the review day of a case as it is shown; raises KeyError, TypeError, ValueError."""
+    days = {name: told[name] for name in ("review_on", "ends_on", "prolonged_until")}
+    return {
+        "case": check_id(told["case"]),
+        **{name: str(told[name]) for name in ("desk", "state", "then")},
+        **{name: day and parse_day(day).isoformat() for name, day in days.items()},
+    }
 
 
 @contextmanager

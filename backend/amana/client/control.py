@@ -63,6 +63,26 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Expired:
+    """That the time of a testimony was over, as the server tells it."""
+
+    expired_on: date
+    destroyed_on: date | None
+    backups_until: date
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """To whom a testimony is to go, or went on a day, and for what."""
+
+    to: str
+    purpose: str
+    state: str
+    requested_on: date
+    exported_on: date | None
+
+
+@dataclass(frozen=True)
 class Standing:
     """How a testimony stands; its policies were verified, the rest is the server's word."""
 
@@ -78,10 +98,15 @@ class Standing:
     asked: tuple[date, ...]
     """The days on which readers asked about it; what they asked lies in the dead drop for a while."""
     releases: tuple[Release, ...] = ()
+    ends_on: date | None = None
+    """The day on which it expires, unless it is kept."""
+    expired: Expired | None = None
+    exports: tuple[Leaving, ...] = ()
 
     @property
-    def is_withdrawn(self) -> bool:
-        return self.withdrawal is not None
+    def is_over(self) -> bool:
+        """Whether it was withdrawn, or has expired."""
+        return self.withdrawal is not None or self.expired is not None
 
     @property
     def policy(self) -> Policy:
@@ -219,10 +244,11 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
     state = answer["state"]
     if not _STATE.fullmatch(state):
         raise ValueError
-    withdrawal = _withdrawal(answer["withdrawal"])
-    is_destroyed = withdrawal is not None and withdrawal.destroyed_on is not None
+    withdrawal, expired = _withdrawal(answer["withdrawal"]), _expired(answer["expiry"])
+    ends_on = answer["ends_on"]
     entries: tuple[Entry, ...] = ()
-    if answer["policies"] or not is_destroyed:
+    ended = [one.destroyed_on for one in (withdrawal, expired) if one is not None]
+    if answer["policies"] or not any(ended):
         entries = parse_chain(answer["policies"])
         first = entries[0].policy
         if (first.control, first.deployment) != (control, pins.deployment):
@@ -237,6 +263,9 @@ def _standing(number: int, answer: dict[str, Any], control: str, pins: RootPins)
         opened=tuple((check_id(one["reader"]), parse_day(one["day"])) for one in answer["opened"]),
         asked=tuple(parse_day(day) for day in answer["asked"]),
         releases=tuple(map(_release, answer["releases"])),
+        ends_on=None if ends_on is None else parse_day(ends_on),
+        expired=expired,
+        exports=tuple(map(_leaving, answer["exports"])),
     )
 
 
@@ -254,6 +283,19 @@ def _release(told: Any) -> Release:
     )
 
 
+def _leaving(told: Any) -> Leaving:
+    if not (_STATE.fullmatch(told["state"]) and is_scope(told["purpose"])):
+        raise ValueError
+    day = told["exported_on"]
+    return Leaving(
+        to=check_id(told["to"]),
+        purpose=told["purpose"],
+        state=told["state"],
+        requested_on=parse_day(told["requested_on"]),
+        exported_on=None if day is None else parse_day(day),
+    )
+
+
 def _counted(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError
@@ -267,6 +309,17 @@ def _withdrawal(told: Any) -> Withdrawn | None:
     return Withdrawn(
         asked_on=parse_day(told["asked_on"]),
         destroy_on=parse_day(told["destroy_on"]),
+        destroyed_on=None if destroyed is None else parse_day(destroyed),
+        backups_until=parse_day(told["backups_until"]),
+    )
+
+
+def _expired(told: Any) -> Expired | None:
+    if told is None:
+        return None
+    destroyed = told["destroyed_on"]
+    return Expired(
+        expired_on=parse_day(told["expired_on"]),
         destroyed_on=None if destroyed is None else parse_day(destroyed),
         backups_until=parse_day(told["backups_until"]),
     )
@@ -295,6 +348,17 @@ def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
             }
             for release in one.releases
             if release.opened_on is not None
+        ]
+        found += [
+            {
+                "case": one.case,
+                "what": "exported",
+                "to": left.to,
+                "purpose": left.purpose,
+                "on": left.exported_on.isoformat(),
+            }
+            for left in one.exports
+            if left.exported_on is not None
         ]
         if one.withdrawal is not None:
             until = one.withdrawal.backups_until.isoformat()
@@ -372,7 +436,7 @@ def deliver(
         except Refused as error:
             if error.slug == "control-unknown":
                 unknown += 1
-            elif error.slug not in {"control-known", "case-withdrawn"}:
+            elif error.slug not in {"control-known", "case-withdrawn", "case-expired"}:
                 refused.append(error.slug)
     path.unlink()
     return Delivered(tuple(cases), unknown, tuple(refused))

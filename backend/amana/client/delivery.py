@@ -10,13 +10,16 @@ from dataclasses import replace
 from typing import Any, BinaryIO, Final
 
 from amana.client.errors import ClientError, NetworkFailed, NotVerified
+from amana.client.log import try_for_proof
 from amana.client.progress import Advance, Progress
 from amana.client.statefile import Sending, StateFile
 from amana.client.transport import Answer, Patience, Transport, check_path
 from amana.protocol.admission import Notice, pay
+from amana.protocol.checkpoint import log_key
 from amana.protocol.errors import ProtocolError
 from amana.protocol.receipt import verify_receipt
 from amana.protocol.submission import CheckedSubmission, DeclaredObject
+from amana.protocol.tlogproof import TlogProof
 
 BLOCK_BYTES: Final = 128 * 1024
 ROUNDS: Final = 4
@@ -96,6 +99,12 @@ class Delivery:
         raise NetworkFailed(
             "The server loses again and again what it was sent.", slug="uploads-lost"
         )
+
+    def proof_of(self, receipt: dict[str, Any]) -> TlogProof | None:
+        """Return the proof that the custody log holds a receipt, if it is there within a second or two."""
+        log = log_key(self.sending.custody_log_origin, self.sending.custody_log_key)
+        leaf = verify_receipt(receipt, self.sending.custody_log_key).leaf
+        return try_for_proof(self._transport, log, leaf)
 
     def _round(self) -> Any:
         if not self.sending.announced:

@@ -2,7 +2,8 @@
 """Fetch and verify the directory before anything is sealed: signatures, thresholds, expiry, rollback, mix-and-match."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,15 @@ from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from amana.client.errors import ClientError, NotVerified, Usage
+from amana.client.log import Fetch
+from amana.client.logwatch import (
+    LogNotVerified,
+    PublicLog,
+    SeenCheckpoint,
+    check_quorum,
+    not_logged,
+)
+from amana.protocol.checkpoint import NoteKey
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     LIMIT_BYTES,
@@ -27,8 +37,9 @@ from amana.protocol.directory import (
     parse_directory,
     target_names,
 )
-from amana.protocol.encoding import b64
+from amana.protocol.encoding import b64, sha256_hex
 from amana.protocol.errors import ProtocolError
+from amana.protocol.logleaf import targets_leaf
 from amana.protocol.signing import public_key
 
 METADATA_LIMIT_BYTES = 256 * 1024
@@ -37,6 +48,11 @@ WARNING_DAYS = 14
 OFFICERS_SIGN = (Root.type, Targets.type)
 SERVER_SIGNS = (Snapshot.type, Timestamp.type)
 SEEN = "newest-version"
+LOG_SEEN = "directory-log"
+PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)
+"""How long a client waits, again and again, for cosigners of what was published a moment ago."""
+
+PERHAPS_SOON = frozenset({"directory-not-logged", "log-quorum", "log-rollback"})
 
 T = TypeVar("T", Root, Targets, Snapshot, Timestamp)
 
@@ -60,6 +76,8 @@ class Published:
     root: Metadata[Root]
     targets: Metadata[Targets]
     files: Mapping[str, bytes]
+    listed: bytes
+    """The officers' list as it is served, byte by byte."""
 
     @property
     def verified(self) -> VerifiedDirectory:
@@ -94,6 +112,11 @@ def read_root(root: bytes) -> RootPins:
         ) from None
 
 
+def signed_sha256(metadata: Metadata[T]) -> str:
+    """Return the hash of what was signed, whoever signed it by now: what officers expect before they all have."""
+    return sha256_hex(metadata.signed_bytes)
+
+
 def tuf_key(public: str) -> SSlibKey:
     """Return an Ed25519 public key (Base64) as TUF writes keys."""
     return SSlibKey.from_crypto(public_key(public))
@@ -120,37 +143,90 @@ def check_root(root: Root) -> RootPins:
     )
     if officers & {*server, pins.directory_log_key, pins.custody_log_key}:
         raise DirectoryInvalid(title="The root gives a key of the server the part of an officer.")
+    if {*officers, *server} & {one.key.public for one in pins.cosigners}:
+        raise DirectoryInvalid(title="The root gives a cosigner the part of an officer or server.")
     return pins
 
 
 def root_keys(root: Root) -> frozenset[str]:
-    """Return the public keys (Base64) that a root names: of officers, of the server, of its logs."""
+    """Return the public keys (Base64) that a root names: of officers, of the server, of its logs and cosigners."""
     pins = check_root(root)
     signers = {key_of(key) for key in root.keys.values()}
-    return frozenset({*signers, pins.directory_log_key, pins.custody_log_key})
+    cosigners = {one.key.public for one in pins.cosigners}
+    return frozenset({*signers, *cosigners, pins.directory_log_key, pins.custody_log_key})
 
 
 def fetch_directory(
-    get: Getter, root: bytes, cache: Path | None, *, desk: str | None = None
+    get: Getter,
+    root: bytes,
+    cache: Path | None,
+    *,
+    desk: str | None = None,
+    log: Fetch | None = None,
+    pauses: Sequence[float] = PAUSES_SECONDS,
 ) -> VerifiedDirectory:
     """Return the newest directory that verifies from `root`; with `desk`, of the readers only that desk's.
 
-    With a `cache` folder, versions that were seen are remembered and an older one is refused, and
-    what did not change is not fetched again; without one nothing stays on the device.
-    Raises NotVerified, NetworkFailed as `get` does, and Usage for a cache that cannot be written.
+    Where the root asks for cosigners, it must be the last leaf of the directory log, which `log` reads,
+    under a recent checkpoint with their quorum. With a `cache` folder, what was seen is remembered and
+    anything older is refused, and what did not change is not fetched again; without one nothing stays on
+    the device. Raises NotVerified, NetworkFailed as `get` does, and Usage for a cache that cannot be written.
     """
-    return fetch_published(get, root, cache, desk=desk).verified
+    return fetch_published(get, root, cache, desk=desk, log=log, pauses=pauses).verified
 
 
 def fetch_published(
-    get: Getter, root: bytes, cache: Path | None, *, desk: str | None = None
+    get: Getter,
+    root: bytes,
+    cache: Path | None,
+    *,
+    desk: str | None = None,
+    log: Fetch | None = None,
+    demand_log: bool = True,
+    pauses: Sequence[float] = PAUSES_SECONDS,
 ) -> Published:
-    """Return the newest directory with its signatures; verifies and raises as `fetch_directory` does."""
+    """Return the newest directory with its signatures; verifies and raises as `fetch_directory` does.
+
+    Only officers go without the log, with `demand_log` false: a version that they sign is judged again by everybody.
+    """
     pins = read_root(root)
     with tempfile.TemporaryDirectory() as private, refusals():
         folder = cache or Path(private)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return _published(get, root, pins, folder, desk)
+        found = _published(get, root, pins, folder, desk)
+        left = list(pauses)
+        while demand_log:
+            try:
+                _check_logged(found, log, None if cache is None else folder)
+                break
+            except LogNotVerified as refused:
+                if refused.slug not in PERHAPS_SOON or not left:
+                    raise
+            # A version has just been published, and its cosigners are being asked.
+            time.sleep(left.pop(0))
+            found = _published(get, root, pins, folder, desk)
+        _remember(folder, found.directory.version)
+        return found
+
+
+def _check_logged(found: Published, get: Fetch | None, folder: Path | None) -> None:
+    """Check that a version is the newest in the directory log, under the root in force, as cosigners saw it."""
+    root = found.root.signed
+    pins = check_root(root)
+    if pins.quorum == 0:
+        return
+    if get is None:
+        raise not_logged()
+    log = PublicLog(get, pins.directory_log)
+    signed = log.checkpoint("cosigned", pins.cosigners)
+    if signed is None:
+        raise LogNotVerified("log-quorum", "No cosigner vouches for the public log yet.")
+    check_quorum(signed, pins, datetime.now(UTC))
+    # A version of the root in the leaf: nobody can be kept under an older root with its officers and cosigners.
+    leaf = targets_leaf(found.targets.signed.version, found.listed, root.version)
+    log.verify_last(leaf, signed.checkpoint)
+    if folder is not None:
+        SeenCheckpoint(folder / LOG_SEEN, log).follow(signed)
 
 
 def fetch_version(
@@ -162,8 +238,9 @@ def fetch_version(
     Where several roots fit, nothing tells which was in force: the newest is taken, or the oldest.
     """
     with refusals():
-        chain = _follow_roots(get, root)
-        targets = _parsed(Targets, _demanded(get, f"{version}.targets.json"))
+        chain = follow_roots(get, root)
+        listed = _demanded(get, f"{version}.targets.json")
+        targets = _parsed(Targets, listed)
         signed_under = signing_root(chain if oldest_root else chain[::-1], targets)
         if targets.signed.version != version:
             raise tuf.BadVersionNumberError
@@ -176,7 +253,7 @@ def fetch_version(
         directory = parse_directory(files)
         if (directory.deployment, directory.version) != (read_root(root).deployment, version):
             raise NotVerified("The directory was altered.", slug="directory-tampered")
-        return Published(directory, signed_under, targets, files)
+        return Published(directory, signed_under, targets, files, listed)
 
 
 def fetch_expired(get: Getter, root: bytes, cache: Path | None) -> Published:
@@ -186,7 +263,7 @@ def fetch_expired(get: Getter, root: bytes, cache: Path | None) -> Published:
     server's key calls it the newest, and none older than one seen in the `cache` is taken.
     """
     with refusals():
-        newest = _follow_roots(get, root)[-1].signed
+        newest = follow_roots(get, root)[-1].signed
         timestamp = _signed_under(newest, Timestamp, _demanded(get, "timestamp.json"))
         name = f"{timestamp.snapshot_meta.version}.snapshot.json"
         snapshot = _signed_under(newest, Snapshot, _demanded(get, name))
@@ -241,7 +318,7 @@ def _parsed(kind: type[T], content: bytes) -> Metadata[T]:
     return metadata
 
 
-def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
+def follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
     """Return the roots from the trusted one on; each is signed by the one before and by itself."""
     pins = read_root(root)
     chain = [Metadata[Root].from_bytes(root)]
@@ -256,6 +333,25 @@ def _follow_roots(get: Getter, root: bytes) -> list[Metadata[Root]]:
             raise NotVerified("The root is of another installation.", slug="directory-tampered")
         chain.append(following)
     return chain
+
+
+def newest_pins(get: Getter, root: bytes) -> RootPins:
+    """Return what the root in force pins, following the officers' signatures from the trusted one.
+
+    Raises NotVerified, NetworkFailed as `get` does.
+    """
+    with refusals():
+        return check_root(follow_roots(get, root)[-1].signed)
+
+
+def custody_logs(get: Getter, root: bytes) -> list[NoteKey]:
+    """Return the custody logs that the chain of roots from the trusted one pins, the oldest first.
+
+    There is more than one where a log ended and another was opened in its place. Raises NotVerified.
+    """
+    with refusals():
+        pinned = [check_root(one.signed).custody_log for one in follow_roots(get, root)]
+    return list({one.name: one for one in pinned}.values())
 
 
 def check_next_root(current: Root, following: Metadata[Root]) -> None:
@@ -360,8 +456,7 @@ def _published(
     )
     if signed.version < _seen(folder):
         raise tuf.BadVersionNumberError
-    _remember(folder, signed.version)
-    return Published(directory, newest, targets, files)
+    return Published(directory, newest, targets, files, (folder / "targets.json").read_bytes())
 
 
 def _target(updater: Updater, signed: Targets, name: str, folder: Path) -> bytes:

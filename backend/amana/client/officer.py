@@ -29,7 +29,7 @@ from amana.client.directory import (
 )
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
-from amana.protocol.checkpoint import check_name
+from amana.protocol.checkpoint import KeyType, NoteKey, check_name
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     PEOPLE_TARGET,
@@ -37,6 +37,7 @@ from amana.protocol.directory import (
     Directory,
     DirectoryIncomplete,
     DirectoryInvalid,
+    RootPins,
     check_signed,
     desk_target,
     fingerprint,
@@ -50,6 +51,9 @@ from amana.protocol.signing import SigningKey
 ROOT_DAYS = 365
 LIMIT_BYTES = 2**20
 CURRENT_ROOT = "current-root.json"
+FRESHNESS_HOURS = 72
+NO_COSIGNERS: Mapping[str, Any] = {"cosigners": [], "quorum": 0}
+_COSIGNING = ("cosigners", "quorum", "freshness_hours")
 _JSON = JSONSerializer(compact=False)
 
 
@@ -248,8 +252,26 @@ def _root_lines(root: Root) -> list[str]:
         who = "officers" if name in OFFICERS_SIGN else "server keys"
         lines.append(f"  {name}: {role.threshold} of {len(role.keyids)} {who}")
         lines += [f"    signed by {key_of(root.keys[keyid])}" for keyid in role.keyids]
-    lines.append(f"  directory log {pinned.directory_log_key}")
-    return [*lines, f"  custody log {pinned.custody_log_key}"]
+    for name, log in (("directory", pinned.directory_log), ("custody", pinned.custody_log)):
+        lines.append(f"  {name} log {log.name}, key {log.public}")
+    return [*lines, *_cosigner_lines(pinned)]
+
+
+def _cosigner_lines(pinned: RootPins) -> list[str]:
+    if not pinned.cosigners:
+        return ["  no cosigners: clients believe the server which directory is the newest"]
+    operators = len({one.operator for one in pinned.cosigners})
+    hours = pinned.freshness // timedelta(hours=1)
+    demand = (
+        f"{pinned.quorum} of {operators} operators within the last {hours} hours;"
+        " without them nothing is sealed"
+        if pinned.quorum
+        else f"none of {operators} operators is demanded"
+    )
+    return [
+        f"  cosigners: {demand}",
+        *(f"    {one.operator}: {one.key.vkey}" for one in pinned.cosigners),
+    ]
 
 
 def _reader_line(one: Mapping[str, Any]) -> str:
@@ -295,18 +317,27 @@ def rotate_root(
     root_threshold: int | None = None,
     targets_threshold: int | None = None,
     online: Mapping[str, Any] | None = None,
+    reopen: Iterable[str] = (),
+    cosigning: Mapping[str, Any] | None = None,
     now: datetime,
 ) -> Metadata[Root]:
     """Return the unsigned root after `current`: officers added and dropped by public key (Base64), thresholds, a new expiry.
 
     Enough officers of both roots must sign it, so officers whose keys are lost can be dropped as long
-    as the others reach the threshold. `online` are new keys of the server, as `online_keys` gives them.
+    as the others reach the threshold. `online` are new keys of the server, as `online_keys` gives them. The logs
+    named in `reopen`, of "custody" and "directory", end, and others begin in their place. `cosigning` takes the
+    place of all that was pinned of cosigners, as `cosigning_pins` gives it.
     """
     root = deepcopy(current)
     root.version += 1
     root.expires = _day(now, ROOT_DAYS)
     if online is not None:
         _replace_server_keys(root, online)
+    for kind in reopen:
+        _reopen(root, f"{kind}_log", current)
+    if cosigning is not None:
+        kept = without(root.unrecognized_fields["x-amana"], *_COSIGNING)
+        root.unrecognized_fields["x-amana"] = {**kept, **cosigning}
     for public in drop:
         keyid = tuf_key(public).keyid
         if not all(keyid in root.roles[role].keyids for role in OFFICERS_SIGN):
@@ -319,6 +350,10 @@ def rotate_root(
         root.roles[role].threshold = threshold or root.roles[role].threshold
         if root.roles[role].threshold > len(root.roles[role].keyids):
             raise Usage("A threshold does not fit the number of officers.", slug="bad-threshold")
+    try:
+        check_root(root)
+    except ProtocolError as error:
+        raise Usage(error.title, slug=error.slug) from None
     return Metadata(root)
 
 
@@ -327,12 +362,26 @@ def _replace_server_keys(root: Root, keys: Mapping[str, Any]) -> None:
         for keyid in list(root.roles[role].keyids):
             root.revoke_key(keyid, role)
         root.add_key(tuf_key(keys["online"]), role)
-    pinned = root.unrecognized_fields["x-amana"]
-    logs = pins(pinned["deployment"], keys)
-    root.unrecognized_fields["x-amana"] = {
-        **pinned,
-        **{name: logs[name] for name in ("directory_log", "custody_log")},
-    }
+    for name in ("directory_log", "custody_log"):
+        pinned = root.unrecognized_fields["x-amana"][name]
+        if pinned["key"] != keys[name]["key"]:
+            pinned["key"] = keys[name]["key"]
+            # Nobody could tell a log that goes on under another key from one that was taken over.
+            pinned["origin"] = next_origin(pinned["origin"])
+
+
+def _reopen(root: Root, name: str, current: Root) -> None:
+    pinned = root.unrecognized_fields["x-amana"][name]
+    if pinned["origin"] == current.unrecognized_fields["x-amana"][name]["origin"]:
+        pinned["origin"] = next_origin(pinned["origin"])
+
+
+def next_origin(origin: str) -> str:
+    """Return the origin of the log that begins where one ends: `x/custody`, `x/custody-2`, `x/custody-3`."""
+    name, _, number = origin.rpartition("-")
+    if name.rpartition("/")[2] and number.isascii() and number.isdecimal():
+        return f"{name}-{int(number) + 1}"
+    return f"{origin}-2"
 
 
 def _add_officer(root: Root, public: str) -> None:
@@ -401,7 +450,8 @@ def read_published(folder: Path, root: bytes) -> Published:
     directory = parse_directory(proposal.files)
     if directory.deployment != pins.deployment:
         raise NotVerified("The directory is of another installation.", slug="directory-tampered")
-    return Published(directory, chain[-1], proposal.targets, proposal.files)
+    listed = proposal.targets.to_bytes(_JSON)
+    return Published(directory, chain[-1], proposal.targets, proposal.files, listed)
 
 
 def describe(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -461,7 +511,30 @@ def pins(deployment: str, keys: Mapping[str, Any]) -> dict[str, Any]:
         raise Usage(
             "A deployment's name has no space and no plus.", slug="bad-deployment"
         ) from None
-    return {"v": 1, "deployment": deployment, **logs, "cosigners": [], "quorum": 0}
+    return {"v": 1, "deployment": deployment, **logs, **NO_COSIGNERS}
+
+
+def cosigning_pins(
+    cosigners: Iterable[str], quorum: int, freshness_hours: int = FRESHNESS_HOURS
+) -> dict[str, Any]:
+    """Return what a root pins of cosigners, each given as `OPERATOR=VKEY`, or as `VKEY` whose operator is named in it.
+
+    The name of a key is `operator/which`; several keys of one operator count once.
+    """
+    listed = []
+    for given in cosigners:
+        operator, equals, vkey = given.partition("=")
+        if not equals or "+" in operator:
+            operator, vkey = given.partition("+")[0].partition("/")[0], given
+        key = NoteKey.parse(vkey)
+        if key.type is not KeyType.COSIGNER:
+            raise Usage("This is the key of a log, not of a cosigner.", slug="vkey-invalid")
+        listed.append({"operator": operator, "key": key.vkey})
+    if not listed:
+        return dict(NO_COSIGNERS)
+    if not 0 <= quorum <= len({one["operator"] for one in listed}):
+        raise Usage("The quorum is larger than the number of operators.", slug="bad-quorum")
+    return {"cosigners": listed, "quorum": quorum, "freshness_hours": freshness_hours}
 
 
 def read_json(path: Path) -> Any:

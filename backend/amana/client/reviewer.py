@@ -94,6 +94,15 @@ class ListedCase:
 
 
 @dataclass(frozen=True)
+class Told:
+    """Cases, each with a day: withdrawn by their witness, ended because their time was over, or about to end so."""
+
+    withdrawn: dict[str, str]
+    expired: dict[str, str]
+    expiring: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Rewrapped:
     """Cases whose grants were sealed anew, and those under a key that is not there any more."""
 
@@ -200,16 +209,21 @@ class Reviewer(Staff):
                 return found
             cursor = following
 
-    def withdrawn(self) -> dict[str, str]:
-        """Return the cases this reader worked on when their witness withdrew them, and the day; of the last weeks."""
+    def told(self) -> Told:
+        """Return what this reader must hear about cases of theirs; of the last weeks."""
         document = self._desk.get("/v1/cases?limit=1").document()
         try:
-            return {
-                check_id(one["case"]): parse_day(one["withdrawn_on"]).isoformat()
-                for one in document["withdrawn"]
-            }
+            days = [
+                {check_id(one["case"]): parse_day(one[day]).isoformat() for one in document[name]}
+                for name, day in (
+                    ("withdrawn", "withdrawn_on"),
+                    ("expired", "expired_on"),
+                    ("expiring", "ends_on"),
+                )
+            ]
         except (KeyError, TypeError, ValueError):
             raise NotVerified("The queue is not in its form.", slug="bad-answer") from None
+        return Told(*days)
 
     def open(self, case: str, out: Path) -> Opened:
         """Sign an opening, verify everything that belongs to a case, and write it into the folder `out`.

@@ -11,6 +11,7 @@ from amana.client.desk import DeskClient
 from amana.client.directory import VerifiedDirectory, fetch_directory, read_root
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys
+from amana.client.log import from_server
 from amana.client.progress import Progress, Silent
 from amana.client.transport import Answer, Patience, Transport
 
@@ -54,8 +55,9 @@ class Staff:
     def _directory(self) -> VerifiedDirectory:
         """Fetch and verify the directory; one version after the other, also when two commands run at once."""
         path = self._cache
+        log = from_server(self._desk.transport, self._desk.patience)
         if path is None:
-            return fetch_directory(self._get, self._root, None)
+            return fetch_directory(self._get, self._root, None, log=log)
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = (path / "lock").open("w")
@@ -65,7 +67,7 @@ class Staff:
             ) from None
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            return fetch_directory(self._get, self._root, path)
+            return fetch_directory(self._get, self._root, path, log=log)
 
     def _get(self, name: str) -> bytes | None:
         return self._desk.transport.get(f"/v1/directory/{name}", patience=self._desk.patience)

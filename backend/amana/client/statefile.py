@@ -32,6 +32,7 @@ class Sending:
     server: str
     proxy: str | None
     deployment: str
+    custody_log_origin: str
     custody_log_key: str
     submission: Submission
     admission: bytes | None = None
@@ -153,6 +154,7 @@ def _parsed(document: dict[str, Any]) -> Sending:
         server=str(document["server"]),
         proxy=None if document["proxy"] is None else str(document["proxy"]),
         deployment=str(document["deployment"]),
+        custody_log_origin=str(document["custody_log_origin"]),
         custody_log_key=str(document["custody_log_key"]),
         submission=Submission(**{one.name: unb64(parts[one.name]) for one in fields(Submission)}),
         admission=None if document["admission"] is None else unb64(document["admission"]),

@@ -126,13 +126,18 @@ class Transport:
     """A connection to one server, for one errand; owns its connection pool."""
 
     def __init__(
-        self, server: str, *, proxy: str | None = None, silence_seconds: float = SILENCE_SECONDS
+        self,
+        server: str,
+        *,
+        proxy: str | None = None,
+        silence_seconds: float = SILENCE_SECONDS,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self.server = check_server(server, proxy)
         self._client = httpx2.Client(
             verify=_tls(),
             proxy=_proxy(proxy) if proxy else None,
-            timeout=httpx2.Timeout(silence_seconds, connect=CONNECT_SECONDS),
+            timeout=httpx2.Timeout(silence_seconds, connect=connect_seconds),
             # Variables of the environment and ~/.netrc would add proxies and credentials unseen.
             trust_env=False,
             follow_redirects=False,

@@ -2,16 +2,27 @@
 """Check what someone shows you, offline, from the root file alone; each check has a name and says what it found."""
 
 import json
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from amana.client.directory import read_root
 from amana.client.errors import NotVerified, Usage
+from amana.client.log import Fetch, fetch_checkpoint, walk
+from amana.protocol.checkpoint import Checkpoint, NoteKey
+from amana.protocol.directory import RootPins
+from amana.protocol.encoding import b64, unb64
 from amana.protocol.errors import BadSignature, ProtocolError
-from amana.protocol.receipt import LIMIT_BYTES, verify_receipt
+from amana.protocol.logleaf import parse_directory_leaf
+from amana.protocol.merkle import MAX_SIZE
+from amana.protocol.receipt import LIMIT_BYTES, Receipt, verify_receipt
+from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT_BYTES
+from amana.protocol.tlogproof import TlogProof
 
 ROOT_LIMIT_BYTES: Final = 512 * 1024
+STATE_LIMIT_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -35,15 +46,19 @@ def read_limited(path: Path, limit: int) -> bytes:
     return content
 
 
-def check_receipt_file(content: bytes, root: bytes) -> list[Check]:
-    """Check a receipt, or the answer of `witness send --json` that holds one; ends with the first fault."""
+def check_receipt_file(content: bytes, root: bytes, proof: bytes | None = None) -> list[Check]:
+    """Check a receipt, or the answer of `witness send --json` that holds one; ends with the first fault.
+
+    With a proof, the one given or the one in that answer, also that the custody log holds what it is about.
+    """
     try:
         pins = read_root(root)
     except NotVerified as error:
         return [Check("root", False, error.title)]
     checks = [Check("root", True, f"signed by its officers, for {pins.deployment}")]
     try:
-        receipt = verify_receipt(_receipt_in(content), pins.custody_log_key)
+        document = _document(content)
+        receipt = verify_receipt(document.get("receipt", document), pins.custody_log_key)
     except BadSignature as error:
         return [*checks, Check("signature", False, error.title)]
     except ProtocolError as error:
@@ -63,16 +78,156 @@ def check_receipt_file(content: bytes, root: bytes) -> list[Check]:
             f"case {receipt.case} was received on {receipt.received_on}",
         ),
     ]
+    if proof is None and isinstance(document.get("proof"), str):
+        proof = document["proof"].encode("utf-8", "replace")
+    if proof is not None:
+        checks.append(_check_proof(proof, receipt, pins))
     return checks
 
 
-def _receipt_in(content: bytes) -> Any:
+def leaf_of(content: bytes, root: bytes) -> tuple[bytes, NoteKey]:
+    """Return what the custody log holds of a receipt, and the key of that log; raises ProtocolError, NotVerified."""
+    pins = read_root(root)
+    document = _document(content)
+    receipt = verify_receipt(document.get("receipt", document), pins.custody_log_key)
+    return receipt.leaf, pins.custody_log
+
+
+def _check_proof(proof: bytes, receipt: Receipt, pins: RootPins) -> Check:
     try:
-        if len(content) > 2 * LIMIT_BYTES:
+        parsed = TlogProof.parse(proof)
+        signed = parsed.verify(receipt.leaf, pins.custody_log, pins.cosigners)
+    except ProtocolError as error:
+        return Check("inclusion", False, error.title)
+    place = f"number {parsed.index} of {signed.checkpoint.size} leaves of {pins.custody_log.name}"
+    if not pins.cosigners:
+        return Check("inclusion", True, place)
+    # A proof is given at once, and one that cosigners vouch for some minutes later.
+    seen = f"{len(signed.cosigned)} cosigners saw it, {pins.quorum} are asked for"
+    return Check("inclusion", True, f"{place}; {seen}")
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    try:
+        if len(content) > 2 * LIMIT_BYTES + PROOF_LIMIT_BYTES:
             raise ValueError
         document = json.loads(content)
     except (ValueError, RecursionError):
-        raise ProtocolError("receipt-invalid", "This is not a receipt.") from None
-    if isinstance(document, dict) and isinstance(document.get("receipt"), dict):
-        return document["receipt"]
+        document = None
+    if not isinstance(document, dict):
+        raise ProtocolError("receipt-invalid", "This is not a receipt.")
     return document
+
+
+def check_logs(
+    fetch: Fetch, find_pins: Callable[[], RootPins], names: Sequence[str], state: dict[str, Any]
+) -> list[Check]:
+    """Read logs whole and check them against what the root pins, and `state` says was seen before; updates that.
+
+    `names` are of "custody" and "directory". What does not verify leaves the state as it was. Raises
+    NetworkFailed.
+    """
+    try:
+        pins = find_pins()
+    except NotVerified as error:
+        return [Check("root", False, error.title)]
+    checks = [Check("root", True, f"signed by its officers, for {pins.deployment}")]
+    keys = {"custody": pins.custody_log, "directory": pins.directory_log}
+    for name in names:
+        checks += _check_log(fetch, name, keys[name], state)
+    return checks
+
+
+def _check_log(fetch: Fetch, name: str, key: NoteKey, state: dict[str, Any]) -> list[Check]:
+    try:
+        checkpoint = fetch_checkpoint(fetch, key).checkpoint
+    except NotVerified as error:
+        return [Check(f"{name} checkpoint", False, error.title)]
+    checks = [Check(f"{name} checkpoint", True, f"{checkpoint.size} leaves, signed by {key.name}")]
+    seen = _seen(state, key)
+    if seen is not None and seen.size > checkpoint.size:
+        detail = f"{seen.size} leaves were seen before, now there are {checkpoint.size}"
+        return [*checks, Check(f"{name} consistency", False, detail)]
+    entries = _Entries(name)
+    try:
+        walked = walk(fetch, key, checkpoint, entries.see, seen.size if seen else None)
+    except (NotVerified, ProtocolError) as error:
+        return [*checks, Check(f"{name} tiles", False, error.title)]
+    checks.append(
+        Check(f"{name} tiles", True, f"{walked.tiles} tiles and all entries make the signed tree")
+    )
+    if seen is not None:
+        continues = walked.old_root == seen.root
+        detail = f"continues the {seen.size} leaves seen before" if continues else "another history"
+        checks.append(Check(f"{name} consistency", continues, detail))
+        if not continues:
+            return checks
+    state[key.name] = {"size": checkpoint.size, "root": b64(checkpoint.root)}
+    return [*checks, Check(f"{name} entries", True, entries.summary())]
+
+
+def _seen(state: dict[str, Any], key: NoteKey) -> Checkpoint | None:
+    """Return the tree of this log that was seen last."""
+    noted = state.get(key.name)
+    if noted is None:
+        return None
+    try:
+        size = noted["size"]
+        if type(size) is not int or not 0 <= size <= MAX_SIZE:
+            raise ValueError
+        return Checkpoint(key.name, size, unb64(noted["root"], 32))
+    except (KeyError, TypeError, ValueError):
+        raise Usage("The state file is damaged.", slug="bad-state") from None
+
+
+class _Entries:
+    """What the entries of a log say: 32 bytes each in the custody log, versions that count on in the directory log."""
+
+    def __init__(self, name: str) -> None:
+        self._is_clear = name == "directory"
+        self._newest: dict[str, int] = {}
+        self._count = 0
+
+    def see(self, _place: int, entry: bytes) -> None:
+        self._count += 1
+        if not self._is_clear:
+            if len(entry) != 32:
+                raise ProtocolError("leaf-invalid", "An entry of the custody log is no commitment.")
+            return
+        leaf = parse_directory_leaf(entry)
+        before = self._newest.get(leaf.kind)
+        if before is not None and leaf.version != before + 1:
+            raise ProtocolError("leaf-invalid", "Versions in the directory log do not count on.")
+        self._newest[leaf.kind] = leaf.version
+
+    def summary(self) -> str:
+        if not self._is_clear:
+            return f"{self._count} commitments"
+        newest = ", ".join(f"{kind} {version}" for kind, version in sorted(self._newest.items()))
+        return f"newest: {newest or 'none'}"
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what was seen of logs before; nothing where there is no file yet."""
+    if not path.exists():
+        return {}
+    try:
+        document = json.loads(read_limited(path, STATE_LIMIT_BYTES))
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Usage("The state file is damaged.", slug="bad-state")
+    return document
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Write what was seen, whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(state, indent=1, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        raise Usage("The state file cannot be written.", slug="state-file") from None

@@ -21,6 +21,7 @@ from typing import BinaryIO, Final
 
 from amana.client.directory import VerifiedDirectory, fetch_directory
 from amana.client.errors import Usage
+from amana.client.log import from_server
 from amana.client.progress import Advance, Progress
 from amana.client.statefile import Sending, StateFile
 from amana.client.transport import Patience, Transport
@@ -120,6 +121,7 @@ def get_directory(
         root,
         None,
         desk=desk,
+        log=from_server(transport, patience),
     )
 
 
@@ -260,6 +262,7 @@ def as_sending(
         server=transport.server,
         proxy=proxy,
         deployment=verified.pins.deployment,
+        custody_log_origin=verified.pins.custody_log.name,
         custody_log_key=verified.pins.custody_log_key,
         submission=submission,
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Destroy what was withdrawn, and keep what witnesses said outside of the database, to say it again to a restored one."""
+"""Destroy what was withdrawn or has expired; keep what witnesses said, to say it again to a restored database."""
 
 import fcntl
 import json
@@ -24,7 +24,7 @@ from amana.storage.database import DatabaseUnavailable
 
 
 def destroy_due(services: Services) -> int:
-    """Destroy the withdrawn cases whose delay is over, and return how many; may run anywhere, as often as one likes."""
+    """Destroy the cases whose day has come, and return how many; may run anywhere, as often as one likes."""
     with services.database.reading() as session:
         cases = service.due(session, services.today())
     done = sum(destroy(services, case) for case in cases)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What witnesses said later about what they had sent, and what was withdrawn. Days, never times."""
+"""What witnesses said later about what they had sent, and what is destroyed when. Days, never times."""
 
 from datetime import date
 
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from amana.storage.database import Base
 
 ID = sa.String(32)
+WITHDRAWN, EXPIRED = "withdrawn", "expired"
 
 
 def _case() -> Mapped[str]:
@@ -42,12 +43,18 @@ class SpentNonce(Base):
     spent_on: Mapped[date] = mapped_column(index=True)
 
 
-class Withdrawal(Base):
-    """A testimony that its witness withdrew; the row goes when it is taken back in time, else it stays."""
+class Destruction(Base):
+    """A testimony that is destroyed on a day; the row goes when a withdrawal is taken back in time, else it stays."""
 
-    __tablename__ = "withdrawals"
+    __tablename__ = "destructions"
 
     case: Mapped[str] = _case()
+    reason: Mapped[str] = mapped_column(sa.String(16))
+    """`withdrawn` by its witness, or `expired` because its time was over."""
     asked_on: Mapped[date]
     destroy_on: Mapped[date] = mapped_column(index=True)
     destroyed_on: Mapped[date | None]
+
+    @property
+    def is_withdrawal(self) -> bool:
+        return self.reason == WITHDRAWN

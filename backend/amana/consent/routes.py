@@ -5,13 +5,15 @@ from typing import Any
 
 from flask import Response, request
 
+from amana.access.doors import actor
+from amana.access.staff import StaffBlueprint
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
 from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 from amana.consent import service
 from amana.consent.destroying import destroy_behind
-from amana.consent.schemas import StatementIn, StatusOut
+from amana.consent.schemas import HistoryOut, StatementIn, StatusOut
 from amana.directory import service as directory
 from amana.errors import Unprocessable
 from amana.protocol.control import LIMIT_BYTES, parse_control
@@ -21,6 +23,7 @@ PADDED_BYTES = 16 * 1024
 
 control = Blueprint("control", __name__, description="What a witness says with the codename alone.")
 control.before_request(nobody_needs_to_sign_in)
+histories = StaffBlueprint("histories", __name__, description="What a witness signed about a case.")
 
 
 @control.post("/v1/control")
@@ -59,6 +62,16 @@ def state(fields: dict[str, Any]) -> dict[str, Any]:
     if is_due:
         destroy_behind(given)
     return {**told, "receipt": receipt}
+
+
+@histories.get("/v1/cases/<case>/consent")
+@histories.response(200, HistoryOut)
+@histories.problems(403, 404, 410)
+def history(case: str) -> service.History:
+    """Give the policies and statements of an opened case, as its witness signed them."""
+    given = services()
+    with given.database.reading() as session:
+        return service.history(session, actor(), case, given.clock())
 
 
 @control.before_request

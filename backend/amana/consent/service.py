@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What a witness may say with the codename alone: how it stands, another consent, withdrawal. Never commits."""
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from datetime import date, datetime, timedelta
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -12,10 +13,13 @@ from sqlalchemy.orm import Session
 
 from amana.access.actions import days_of
 from amana.access.models import SignedAction
-from amana.consent.models import ControlStatement, SpentNonce, Withdrawal
+from amana.access.roles import Actor
+from amana.consent.models import EXPIRED, WITHDRAWN, ControlStatement, Destruction, SpentNonce
 from amana.custody import service as custody
-from amana.errors import CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
+from amana.errors import CaseExpired, CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
+from amana.export import service as exports
 from amana.intake.models import Grant, ObjectState, PolicyVersion, State, Testimony, UploadedObject
+from amana.intake.retention import allows
 from amana.intake.service import (
     StateForbids,
     abandon,
@@ -30,6 +34,7 @@ from amana.protocol.policy import check_successor
 from amana.protocol.receipt import sign_receipt
 from amana.protocol.signing import SigningKey
 from amana.replies.service import asked_on
+from amana.review import service as review
 from amana.review.models import Note
 from amana.routing.models import Assignment, RoutingTask
 from amana.storage.blobs import Progress
@@ -118,13 +123,15 @@ def change(
     testimony = _find(session, statement, lock=True)
     if testimony.state == State.ARRIVING:
         return _withdraw_unfinished(session, testimony, statement, today, custody_log)
+    if testimony.state == State.EXPIRED:
+        raise CaseExpired
     spent = sa.select(ControlStatement.case).where(ControlStatement.nonce == statement.nonce)
     if session.scalar(spent) is not None:
         raise ControlKnown
     head = head_of(session, testimony)
     if not (is_repeated or statement.follows(head)):
         raise ControlOrder
-    withdrawal = session.get(Withdrawal, testimony.case)
+    withdrawal = session.get(Destruction, testimony.case)
     if statement.kind == "consent":
         _change_consent(session, testimony, statement, texts, today)
     elif statement.kind == "withdraw":
@@ -162,6 +169,10 @@ def head_of(session: Session, testimony: Testimony) -> Head:
     last = session.scalar(query.order_by(ControlStatement.seq.desc()).limit(1))
     if last is not None:
         return Head(last.seq, last.sha256)
+    if testimony.policy == b"":
+        # It expired and is destroyed; its receipt still names the hash.
+        event = json.loads(testimony.receipt or "{}")["event"]
+        return Head(0, event["policy_sha256"])
     return Head(0, policy_chain(session, testimony)[0].policy.sha256)
 
 
@@ -172,7 +183,7 @@ def _change_consent(
     texts: Collection[tuple[str, str]],
     today: date,
 ) -> None:
-    if testimony.state in (State.WITHDRAWN, State.EXPIRED):
+    if testimony.state == State.WITHDRAWN:
         raise CaseWithdrawn
     policy, previous = statement.policy, policy_chain(session, testimony)[-1].policy
     assert policy is not None  # noqa: S101
@@ -188,11 +199,13 @@ def _change_consent(
             case=testimony.case, seq=policy.seq, policy=statement.policy_bytes, received_on=today
         )
     )
+    # A widening waits, so that later this may be less than counts; nothing expires before that is looked at again.
+    testimony.allows = allows(policy_chain(session, testimony), today)
 
 
 def _withdraw(
     session: Session, testimony: Testimony, statement: Control, today: date
-) -> Withdrawal:
+) -> Destruction:
     if testimony.state == State.WITHDRAWN:
         raise CaseWithdrawn
     if not statement.is_chained and _was_taken_back(session, testimony.case):
@@ -200,18 +213,42 @@ def _withdraw(
         raise ControlOrder
     delay = policy_chain(session, testimony)[0].policy.withdrawal_delay_days
     move(session, testimony, "withdraw")
-    withdrawal = Withdrawal(
-        case=testimony.case, asked_on=today, destroy_on=today + timedelta(days=delay)
+    return _take_from_everybody(session, testimony, WITHDRAWN, today, delay)
+
+
+def expire(session: Session, testimony: Testimony, today: date) -> Destruction:
+    """End a decided case whose time is over; the caller has locked it. It is destroyed as one that was withdrawn."""
+    move(session, testimony, "expire")
+    event = {
+        "v": 1,
+        "kind": "testimony-expired",
+        "case": testimony.case,
+        "expired_on": today.isoformat(),
+    }
+    custody.record(session, event)
+    return _take_from_everybody(session, testimony, EXPIRED, today, 0)
+
+
+def _take_from_everybody(
+    session: Session, testimony: Testimony, reason: str, today: date, delay_days: int
+) -> Destruction:
+    """End all work on a case, and note when it is to be destroyed."""
+    destruction = Destruction(
+        case=testimony.case,
+        reason=reason,
+        asked_on=today,
+        destroy_on=today + timedelta(days=delay_days),
     )
-    session.add(withdrawal)
+    session.add(destruction)
     session.execute(
         sa.update(Assignment)
         .where(Assignment.case == testimony.case, Assignment.ended_on.is_(None))
-        .values(ended_on=today, ended_because="withdrawn")
+        .values(ended_on=today, ended_because=reason)
     )
     session.execute(sa.delete(RoutingTask).where(RoutingTask.case == testimony.case))
-    vault.end_open(session, testimony.case, today, "withdrawn")
-    return withdrawal
+    vault.end_open(session, testimony.case, today, reason)
+    exports.end_unfinished(session, testimony.case)
+    return destruction
 
 
 def _was_taken_back(session: Session, case: str) -> bool:
@@ -222,12 +259,13 @@ def _was_taken_back(session: Session, case: str) -> bool:
 
 
 def _take_back(
-    session: Session, testimony: Testimony, withdrawal: Withdrawal | None, today: date
+    session: Session, testimony: Testimony, withdrawal: Destruction | None, today: date
 ) -> None:
     if withdrawal is None:
         raise StateForbids
     if withdrawal.destroyed_on is not None or withdrawal.destroy_on <= today:
         raise CaseDestroyed
+    testimony.kept_since = today
     move(session, testimony, "take-back")
     testimony.routed = False
     session.delete(withdrawal)
@@ -265,14 +303,14 @@ def _receipt(
 def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any]:
     """Return everything that the server can tell a witness about a testimony of theirs."""
     destroyed = testimony.policy == b""
-    withdrawal = session.get(Withdrawal, testimony.case)
+    destruction = session.get(Destruction, testimony.case)
     head = head_of(session, testimony)
     unfinished = testimony.state == State.ARRIVING
     if unfinished and is_abandoned(testimony):
         told_withdrawal = _withdrawal_told(today, today, None)
-    elif withdrawal is not None:
+    elif destruction is not None and destruction.is_withdrawal:
         told_withdrawal = _withdrawal_told(
-            withdrawal.asked_on, withdrawal.destroy_on, withdrawal.destroyed_on
+            destruction.asked_on, destruction.destroy_on, destruction.destroyed_on
         )
     else:
         told_withdrawal = None
@@ -284,10 +322,12 @@ def status(session: Session, testimony: Testimony, today: date) -> dict[str, Any
         "seq": head.seq,
         "prev_sha256": head.sha256,
         "withdrawal": told_withdrawal,
+        "ends_on": testimony.ends_on,
+        "expiry": _expiry_told(destruction),
         "opened": _opened(session, testimony.case),
         "asked": asked_on(session, testimony.case),
         "releases": vault.told(session, testimony.case),
-        "exports": [],
+        "exports": exports.told_to_witness(session, testimony.case),
     }
 
 
@@ -297,6 +337,17 @@ def _withdrawal_told(asked: date, destroy: date, destroyed: date | None) -> dict
         "destroy_on": destroy,
         "destroyed_on": destroyed,
         "backups_until": (destroyed or destroy) + timedelta(days=BACKUP_DAYS),
+    }
+
+
+def _expiry_told(destruction: Destruction | None) -> dict[str, Any] | None:
+    if destruction is None or destruction.is_withdrawal:
+        return None
+    return {
+        "expired_on": destruction.asked_on,
+        "destroyed_on": destruction.destroyed_on,
+        "backups_until": (destruction.destroyed_on or destruction.destroy_on)
+        + timedelta(days=BACKUP_DAYS),
     }
 
 
@@ -314,24 +365,40 @@ def _opened(session: Session, case: str) -> list[dict[str, Any]]:
     ]
 
 
+@dataclass(frozen=True)
+class History:
+    """Everything that a witness signed about the use of a case, with the days on which it came."""
+
+    policies: list[dict[str, Any]]
+    statements: list[bytes]
+
+
+def history(session: Session, actor: Actor, case: str, now: datetime) -> History:
+    """Return the versions of a policy and the statements that brought them, to a reader who opened the case."""
+    testimony = review.opened(session, actor, case, now)
+    query = sa.select(ControlStatement.document).where(ControlStatement.case == case)
+    said = session.scalars(query.order_by(ControlStatement.seq))
+    return History(_policies(session, testimony), [one for one in said if one])
+
+
 # Destruction
 
 
 def due(session: Session, today: date) -> list[str]:
-    """Return the withdrawn cases whose delay is over and that still exist."""
-    query = sa.select(Withdrawal.case).where(
-        Withdrawal.destroy_on <= today, Withdrawal.destroyed_on.is_(None)
+    """Return the cases whose day of destruction has come and that still exist."""
+    query = sa.select(Destruction.case).where(
+        Destruction.destroy_on <= today, Destruction.destroyed_on.is_(None)
     )
-    return list(session.scalars(query.order_by(Withdrawal.case)))
+    return list(session.scalars(query.order_by(Destruction.case)))
 
 
 def begin_destroying(session: Session, case: str, today: date) -> list[tuple[str, Progress]] | None:
     """Return what the object store holds of a case that is due; None where nothing is due, or not any more."""
     testimony = session.get(Testimony, case, with_for_update=True)
-    withdrawal = session.get(Withdrawal, case)
-    if testimony is None or withdrawal is None or withdrawal.destroyed_on is not None:
+    destruction = session.get(Destruction, case)
+    if testimony is None or destruction is None or destruction.destroyed_on is not None:
         return None
-    if withdrawal.destroy_on > today or testimony.state != State.WITHDRAWN:
+    if destruction.destroy_on > today or testimony.state != destruction.reason:
         return None
     query = sa.select(UploadedObject).where(UploadedObject.case == case).order_by(UploadedObject.n)
     uploads = session.scalars(query).all()
@@ -343,8 +410,8 @@ def begin_destroying(session: Session, case: str, today: date) -> list[tuple[str
 def finish_destroying(session: Session, case: str, today: date) -> bool:
     """Delete grants, shares, sealed parts, policies and notes of a case; its tombstone stays: case, state, days, hashes."""
     testimony = session.get(Testimony, case, with_for_update=True)
-    withdrawal = session.get(Withdrawal, case)
-    if testimony is None or withdrawal is None or withdrawal.destroyed_on is not None:
+    destruction = session.get(Destruction, case)
+    if testimony is None or destruction is None or destruction.destroyed_on is not None:
         return False
     vault.forget(session, case)
     for table in (Grant, UploadedObject, Note, PolicyVersion):
@@ -364,16 +431,32 @@ def finish_destroying(session: Session, case: str, today: date) -> bool:
     testimony.labels = testimony.declared = b"[]"
     testimony.language = testimony.flags = ""
     testimony.object_count = testimony.size = 0
-    withdrawal.destroyed_on = today
-    event = {"v": 1, "kind": "testimony-destroyed", "case": case, "destroyed_on": today.isoformat()}
+    testimony.checked_on = None
+    destruction.destroyed_on = today
+    event = {
+        "v": 1,
+        "kind": "testimony-destroyed",
+        "case": case,
+        "because": destruction.reason,
+        "destroyed_on": today.isoformat(),
+    }
     custody.record(session, event)
     return True
 
 
-def forget_nonces(session: Session, today: date) -> None:
-    """Delete the nonces of statements that are too old to be shown again."""
+def forget_nonces(session: Session, today: date) -> int:
+    """Delete the nonces of statements that are too old to be shown again; returns how many."""
     oldest = today - timedelta(days=2 * CLOCK_DAYS + 1)
-    session.execute(sa.delete(SpentNonce).where(SpentNonce.spent_on < oldest))
+    query = sa.delete(SpentNonce).where(SpentNonce.spent_on < oldest)
+    return cast("sa.CursorResult[Any]", session.execute(query)).rowcount
+
+
+def overdue(session: Session, today: date) -> list[str]:
+    """Return the cases that should have been destroyed before today, and still exist."""
+    query = sa.select(Destruction.case).where(
+        Destruction.destroy_on < today, Destruction.destroyed_on.is_(None)
+    )
+    return list(session.scalars(query.order_by(Destruction.case)))
 
 
 def statements(session: Session) -> list[ControlStatement]:

@@ -14,15 +14,18 @@ from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timest
 
 from amana.client.directory import check_root, root_keys, tuf_key
 from amana.client.officer import tuf_signer
+from amana.custody import service as custody
 from amana.directory.models import DirectoryFile, DirectoryVersion
 from amana.errors import Conflict, NotFound, Refusal, Unprocessable
 from amana.protocol.directory import (
     Directory,
     DirectoryIncomplete,
+    RootPins,
     check_signed,
     parse_directory,
 )
 from amana.protocol.errors import ProtocolError
+from amana.protocol.logleaf import root_leaf, targets_leaf
 from amana.protocol.signing import SigningKey
 from amana.storage.database import Database
 
@@ -108,8 +111,13 @@ def publish(
         _put(session, f"targets/{folder}{slash}{sha256}.{last}", data)
         _put(session, f"versions/{directory.version}/{target}", data)
     _put(session, name, content)
+    # Everybody can watch what is published: what nobody signed for stands out there (docs/protocol.md §10).
     for root_name, root_content in roots.items():
-        _put(session, root_name, root_content)
+        if _content(session, root_name) is None:
+            _put(session, root_name, root_content)
+            number = int(root_name.partition(".")[0])
+            custody.enter(session, root_leaf(number, root_content))
+    custody.enter(session, targets_leaf(directory.version, content, root.version))
     number = _sign_snapshot(session, directory.version, previous, online, now)
     _sign_timestamp(session, number, previous, online, now)
     return directory.version
@@ -261,6 +269,20 @@ def newest_signed(session: Session, trusted_root: bytes) -> tuple[Root, Targets]
     return root, Metadata[Targets].from_bytes(content).signed
 
 
+def custody_log_keys(session: Session, trusted_root: bytes) -> set[str]:
+    """Return the keys of the custody log that the roots pin, from the configured one on: receipts were signed by any."""
+    _, roots = _roots(session, {}, trusted_root)
+    return {check_root(_parsed(Root, root).signed).custody_log_key for root in roots.values()}
+
+
+def pinned(session: Session, trusted_root: bytes) -> RootPins:
+    """Return what the root in force pins, among it the two logs."""
+    try:
+        return check_root(_roots(session, {}, trusted_root)[0])
+    except (RepositoryError, ValueError, KeyError):
+        raise DirectoryRefused from None
+
+
 def current(session: Session, cache: dict[str, Any]) -> Directory:
     """Return the newest version; `cache` keeps parsed versions, which never change."""
     version = latest_version(session)
@@ -293,6 +315,20 @@ def at(session: Session, version: int, cache: dict[str, Any]) -> Directory:
             raise NotFound
         parsed[version] = parse_directory(files)
     return parsed[version]
+
+
+def ever_listed(session: Session, key: str) -> bool:
+    """Tell whether a public key stands, or stood, in a version that was published, whoever's it was."""
+    # Parts are canonical JSON, in which such a text looks one way; equal parts of several versions are one file.
+    part = sa.literal(f'"{key}"'.encode(), sa.LargeBinary)
+    if session.get_bind().dialect.name == "sqlite":
+        place = sa.func.instr(DirectoryFile.content, part)
+    else:
+        place = sa.func.position(part.op("IN")(DirectoryFile.content))
+    query = sa.select(DirectoryFile.name).where(
+        DirectoryFile.name.startswith("targets/"), place > 0
+    )
+    return session.scalar(query.limit(1)) is not None
 
 
 def _content(session: Session, name: str) -> bytes | None:

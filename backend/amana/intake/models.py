@@ -69,16 +69,51 @@ class Testimony(Base):
     receipt: Mapped[str | None] = mapped_column(sa.Text)
     routed: Mapped[bool] = mapped_column(default=False)
     """Whether routing has nothing to do about it now: it was offered to somebody, or its lead was told."""
+    kept_since: Mapped[date | None]
+    """From when its period counts (amana.intake.retention): the day on which it came, came back, or was decided."""
+    allows: Mapped[str] = mapped_column(sa.String(8), default="nothing")
+    """What its witness allows, never more than the policies say: `nothing`, `uses` or `archive`."""
+    prolonged_until: Mapped[date | None]
+    """A lead looks at it no sooner than this day."""
+    ends_on: Mapped[date | None]
+    """The day on which it expires, as its readers have been told."""
+    checked_on: Mapped[date | None]
+    """When the parts that are kept in rows were last compared with what the receipt says."""
 
     __table_args__ = (
         sa.CheckConstraint("(received_on IS NULL) = (state = 'arriving')", name="received"),
         sa.CheckConstraint("(receipt IS NULL) = (received_on IS NULL)", name="receipt"),
+        # Every case that is kept has a review day. SQLite would have to copy the table to learn this.
+        sa.CheckConstraint(
+            "(kept_since IS NULL) = (state IN ('arriving', 'withdrawn', 'expired'))", name="kept"
+        ).ddl_if(dialect="postgresql"),
         sa.Index(
             "ix_testimonies_expires_on",
             "expires_on",
             postgresql_where=sa.text("expires_on IS NOT NULL"),
         ),
         sa.Index("ix_testimonies_announced_on", "announced_on"),
+        sa.Index(
+            "ix_testimonies_review",
+            "state",
+            "allows",
+            "kept_since",
+            postgresql_where=sa.text("kept_since IS NOT NULL"),
+            sqlite_where=sa.text("kept_since IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_testimonies_ends_on",
+            "ends_on",
+            postgresql_where=sa.text("ends_on IS NOT NULL"),
+            sqlite_where=sa.text("ends_on IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_testimonies_checked_on",
+            "checked_on",
+            "case",
+            postgresql_where=sa.text("checked_on IS NOT NULL"),
+            sqlite_where=sa.text("checked_on IS NOT NULL"),
+        ),
         sa.Index(
             "ix_testimonies_unrouted",
             "desk",
@@ -148,8 +183,18 @@ class UploadedObject(Base):
     wanted: Mapped[bool]
     vault: Mapped[str | None] = mapped_column(sa.String(16))
     """The vault in which it lies; only a release of that vault lets it out."""
+    checked_on: Mapped[date | None]
+    """When its bytes were last compared with its hash, since it belongs to a received testimony."""
 
     __table_args__ = (
+        sa.Index(
+            "ix_objects_checked_on",
+            "checked_on",
+            "case",
+            "n",
+            postgresql_where=sa.text("checked_on IS NOT NULL"),
+            sqlite_where=sa.text("checked_on IS NOT NULL"),
+        ),
         sa.CheckConstraint("durable_offset BETWEEN 0 AND size", name="offset"),
         sa.CheckConstraint("(writer IS NULL) = (process IS NULL)", name="writer"),
     )
@@ -201,3 +246,6 @@ class ServerProcess(Base):
 
     id: Mapped[str] = mapped_column(CASE, primary_key=True)
     beat: Mapped[int]
+    noted_beat: Mapped[int | None]
+    noted_on: Mapped[date | None]
+    """The day since which maintenance has found the same beat."""

@@ -137,11 +137,17 @@ def _document(services: Services, checked: CheckedSubmission, known: Known) -> d
 
 
 def expire(services: Services) -> int:
-    """Delete what was announced and then left for too long, and return how many; several processes may run it at once.
+    """Delete what was announced and then left for too long, and return how many; one process does it at a time.
 
     Uploads are ended first, in one transaction with the look at the calendar: whoever comes after it finds
     them gone, and nobody writes to what is being deleted.
     """
+    # A second process could still delete bytes when the first one is done and the same case is announced again.
+    with services.database.alone("abandoned-uploads") as alone:
+        return _expire(services) if alone else 0
+
+
+def _expire(services: Services) -> int:
     with services.database.reading() as session:
         cases = service.expired(session, services.today())
     silent = _silent_processes(services) if cases else frozenset()
@@ -158,8 +164,7 @@ def expire(services: Services) -> int:
             # One that cannot be deleted now must not keep the others; the next run finds it again.
             continue
         with services.database.transaction() as session:
-            service.forget(session, case)
-        done += 1
+            done += service.forget_abandoned(session, case, services.today())
     return done
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from amana.custody import service as custody
 from amana.errors import (
+    CaseExpired,
     CaseIncomplete,
     CaseWithdrawn,
     Conflict,
@@ -31,6 +32,7 @@ from amana.intake.models import (
     UploadedObject,
     Vault,
 )
+from amana.intake.retention import RETENTION, allows
 from amana.intake.workflow import after
 from amana.protocol.case import intake_key_id
 from amana.protocol.consent import Entry
@@ -47,6 +49,8 @@ from amana.storage.database import table_of
 URGENT_RANK = 1000
 WITNESS = "witness"
 """Who made a share that was not shared anew."""
+STUCK_DAYS = 2
+"""How long an abandoned upload may still be there: its last request may be writing yet."""
 
 
 class StateForbids(Conflict):
@@ -178,6 +182,9 @@ def receive(
             "received_on": received_on,
             "receipt": known.receipt,
             "routed": False,
+            "kept_since": received_on,
+            "allows": allows([Entry(policy, today)], today),
+            "checked_on": received_on,
         }
         connection = session.connection()
         connection.execute(_INSERT_TESTIMONY, row)
@@ -217,6 +224,7 @@ def receive(
                     "process": None,
                     "wanted": False,
                     "vault": in_vault.get(item.i),
+                    "checked_on": None,
                 }
                 for item in checked.objects
             ],
@@ -434,6 +442,27 @@ def beats(session: Session) -> dict[str, int]:
     return {row.id: row.beat for row in rows}
 
 
+def forget_dead_processes(session: Session, today: date) -> int:
+    """Delete processes that nothing holds and that have not beaten for a whole day; returns how many.
+
+    A process that only had nothing to write for so long tells again that it lives before it claims anything (Writers).
+    """
+    unchanged = ServerProcess.beat == ServerProcess.noted_beat
+    held = sa.exists().where(UploadedObject.process == ServerProcess.id)
+    dead = sa.delete(ServerProcess).where(
+        unchanged, ServerProcess.noted_on < today - timedelta(days=1), ~held
+    )
+    done = cast("sa.CursorResult[Any]", session.execute(dead))
+    beating = sa.or_(ServerProcess.noted_beat.is_(None), ~unchanged)
+    session.execute(
+        sa.update(ServerProcess)
+        .where(beating)
+        .values(noted_beat=ServerProcess.beat, noted_on=today)
+        .execution_options(synchronize_session=False)
+    )
+    return done.rowcount
+
+
 def stored_submission(session: Session, testimony: Testimony) -> CheckedSubmission:
     """Return a stored testimony's parts as they arrived."""
     query = sa.select(Grant.sealed).where(Grant.case == testimony.case).order_by(Grant.reader)
@@ -492,6 +521,9 @@ def complete(
     testimony.state = State.RECEIVED
     testimony.received_on = today
     testimony.expires_on = None
+    testimony.kept_since = testimony.checked_on = today
+    for upload in objects_of(session, checked.case):
+        upload.checked_on = today
     session.execute(
         sa.update(Grant)
         .where(Grant.case == checked.case)
@@ -506,14 +538,23 @@ def rank_of(flags: Container[str], paid: int) -> int:
 
 
 def move(session: Session, testimony: Testimony, action: str) -> State:
-    """Bring a case to the state that follows on an action; raises StateForbids, CaseWithdrawn where the table has none."""
+    """Bring a case to the state that follows on an action.
+
+    Raises StateForbids, CaseWithdrawn, CaseExpired where the table has none.
+    """
     following = after(testimony.state, action)
     if following is None and testimony.state == State.WITHDRAWN:
         raise CaseWithdrawn
+    if following is None and testimony.state == State.EXPIRED:
+        raise CaseExpired
     if following is None:
         raise StateForbids
     if following != testimony.state:
         testimony.state = following
+        # Whoever was told that it expires was told of another state.
+        testimony.ends_on = None
+        if following not in RETENTION:
+            testimony.kept_since = None
         session.execute(
             sa.update(Grant).where(Grant.case == testimony.case).values(state=following)
         )
@@ -531,6 +572,16 @@ def _receipt(
 def expired(session: Session, today: date) -> list[str]:
     """Return the cases whose uploads were abandoned."""
     return list(session.scalars(sa.select(Testimony.case).where(Testimony.expires_on < today)))
+
+
+def stuck(session: Session, today: date) -> list[str]:
+    """Return the cases that are whole and not received, or were left for days and are still there."""
+    left = sa.select(Testimony.case).where(
+        Testimony.expires_on < today - timedelta(days=STUCK_DAYS)
+    )
+    # A witness who withdrew it has its day set back, so that says nothing about how long it is there.
+    left = left.where(Testimony.expires_on >= Testimony.announced_on)
+    return sorted({*whole_but_waiting(session), *session.scalars(left)})
 
 
 def end_abandoned(
@@ -565,10 +616,22 @@ def end_abandoned(
     return [(f"{one.case}/{one.n}", Progress(one.durable_offset, one.progress)) for one in uploads]
 
 
-def forget(session: Session, case: str) -> None:
-    """Delete every row of a case; its objects are deleted first, so that a crash between leaves no orphan."""
+def forget_abandoned(session: Session, case: str, today: date) -> bool:
+    """Delete every row of an abandoned case; its objects are deleted first, so that a crash between leaves no orphan.
+
+    False where another process did so meanwhile: a case that was announced again since is none of ours.
+    """
+    testimony = find(session, case, lock=True)
+    if testimony is None:
+        return False
+    session.refresh(testimony)
+    if testimony.expires_on is None or not is_over(testimony, today):
+        return False
+    if any(one.state != ObjectState.DELETED for one in objects_of(session, case)):
+        return False
     for table in (UploadedObject, Grant, Share, Vault, Testimony):
         session.execute(sa.delete(table).where(table.case == case))
+    return True
 
 
 def announced_on(session: Session, day: date) -> int:

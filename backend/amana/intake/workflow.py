@@ -24,6 +24,7 @@ TRANSITIONS: dict[tuple[State, str], State] = {
         for state in (State.IN_REVIEW, State.WAITING)
         for action in ("release", "hand-over")
     },
+    (State.ACCEPTED, "export"): State.ACCEPTED,
     (State.IN_REVIEW, "ask"): State.WAITING,
     (State.WAITING, "ask"): State.WAITING,
     (State.WAITING, "resume"): State.IN_REVIEW,

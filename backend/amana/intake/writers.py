@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Which requests of this process write uploads now, and how another request, here or elsewhere, takes one over."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from amana.protocol.encoding import random_id
 from amana.storage.database import Database, DatabaseUnavailable
 
 BEAT_SECONDS = 0.75
+KNOWN_SECONDS = 3600.0
+"""For how long a process that did not beat is surely known still; maintenance forgets it after a day at the earliest."""
 LOOK_SECONDS = 0.1
 DEAD_AFTER_SECONDS = 3.0
 VERIFIERS = 2
@@ -37,6 +40,7 @@ class Writers:
         self._verifying: set[str] = set()
         self._verifiers = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verify")
         self._thread: threading.Thread | None = None
+        self._beat_at = -math.inf
 
     @contextmanager
     def writing(self, body: Body | None) -> Iterator[str]:
@@ -65,8 +69,9 @@ class Writers:
     def announce(self) -> None:
         """Make sure that this process is known before it claims anything."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
+            if time.monotonic() - self._beat_at > KNOWN_SECONDS:
                 self._beat()
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="writers", daemon=True)
                 self._thread.start()
 
@@ -94,7 +99,6 @@ class Writers:
         self._verifiers.submit(run)
 
     def _run(self) -> None:
-        beat_at = 0.0
         while True:
             # Without writers the thread sleeps, so that an idle service writes nothing.
             self._busy.wait()
@@ -102,9 +106,8 @@ class Writers:
                 if not self._bodies:
                     self._busy.clear()
             try:
-                if time.monotonic() - beat_at >= BEAT_SECONDS:
+                if time.monotonic() - self._beat_at >= BEAT_SECONDS:
                     self._beat()
-                    beat_at = time.monotonic()
                 for writer in self._wanted():
                     self.supersede(writer)
             except DatabaseUnavailable:
@@ -115,6 +118,7 @@ class Writers:
             time.sleep(LOOK_SECONDS)
 
     def _beat(self) -> None:
+        beat_at = time.monotonic()
         with self._database.transaction() as session:
             query = sa.update(ServerProcess).where(ServerProcess.id == self.process)
             done = cast(
@@ -122,6 +126,7 @@ class Writers:
             )
             if done.rowcount == 0:
                 session.execute(sa.insert(ServerProcess).values(id=self.process, beat=0))
+        self._beat_at = beat_at
 
     def _wanted(self) -> list[str]:
         """Return the writers of this process that shall end; a row that one of them left behind is given back."""

@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """A demonstration organisation: officers, desks, readers and custodians whose passphrase everybody knows."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from amana.api.services import Services
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, intake_key_fields, write_key
-from amana.client.officer import Proposal, new_root, online_keys, pins, propose, sign
+from amana.client.officer import (
+    Proposal,
+    cosigning_pins,
+    new_root,
+    online_keys,
+    pins,
+    propose,
+    sign,
+)
 from amana.directory import service as directory
 from amana.protocol.encoding import sha256_hex
 
@@ -22,15 +31,19 @@ CONSENT_TEXTS = {
 }
 
 
-def make_demo(services: Services, out: Path) -> dict[str, list[str]]:
+def make_demo(
+    services: Services, out: Path, cosigners: Sequence[str] = (), quorum: int | None = None
+) -> dict[str, list[str]]:
     """Make the organisation, publish its directory, write root and keys to `out`; a second call changes nothing.
 
+    `cosigners` are keys as `cosigner init` prints them, all of which are needed unless `quorum` says how many.
     Returns the ids of the reviewers of each desk.
     """
     with services.database.reading() as session:
         exists = directory.latest_version(session) is not None
     if not exists:
-        _make(services, out)
+        needed = len(cosigners) if quorum is None else quorum
+        _make(services, out, cosigning_pins(cosigners, needed))
     elif not (out / "root.json").exists():
         raise Usage("The store has a directory already, and its keys are not in this folder.")
     with services.database.reading() as session:
@@ -38,7 +51,7 @@ def make_demo(services: Services, out: Path) -> dict[str, list[str]]:
     return {desk.id: [one.id for one in current.readers_of(desk.id)] for desk in current.desks}
 
 
-def _make(services: Services, out: Path) -> None:
+def _make(services: Services, out: Path, cosigning: Mapping[str, Any]) -> None:
     people = {
         "officers": [PersonKeys.generate("officer") for _ in range(3)],
         "reviewers": [PersonKeys.generate("reviewer") for _ in range(4)],
@@ -46,6 +59,7 @@ def _make(services: Services, out: Path) -> None:
         # Reinstating somebody takes two administrators.
         "administrators": [PersonKeys.generate("administrator") for _ in range(2)],
         "auditors": [PersonKeys.generate("auditor")],
+        "partners": [PersonKeys.generate("partner")],
     }
     keys = online_keys(
         services.secrets.online, services.secrets.directory_log, services.secrets.custody_log
@@ -60,7 +74,7 @@ def _make(services: Services, out: Path) -> None:
             online=keys["online"],
             root_threshold=2,
             targets_threshold=2,
-            pins=pins(DEPLOYMENT, keys),
+            pins={**pins(DEPLOYMENT, keys), **cosigning},
             now=services.clock(),
         ),
     )
@@ -102,7 +116,10 @@ def _description(people: dict[str, list[PersonKeys]]) -> dict[str, Any]:
             "k": 2,
             "members": [{"id": one.id, **intake_key_fields(one)} for one in people["custodians"]],
         },
-        "partners": [],
+        "partners": [
+            {"id": one.id, **intake_key_fields(one), "purposes": ["iiim"]}
+            for one in people["partners"]
+        ],
         "consent_texts": [
             {
                 "id": f"demo-1.{language}",
@@ -115,7 +132,7 @@ def _description(people: dict[str, list[PersonKeys]]) -> dict[str, Any]:
         "drop_bits": 0,
         "people": [
             {"id": one.id, "roles": [one.role], "signing_key": one.signing.public}
-            for group in ("administrators", "auditors", "custodians")
+            for group in ("administrators", "auditors", "custodians", "partners")
             for one in people[group]
         ],
     }

@@ -2,26 +2,38 @@
 """Examine an installation from the inside and say in words what is wrong; changes nothing, prints no secret."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from tuf.api.exceptions import RepositoryError
 
 from amana.api.secrets import SecretsUnusable, load_secrets
+from amana.api.services import Services
 from amana.client.directory import expiry_warnings
 from amana.config import Config
-from amana.directory.service import NoDirectory, current, newest_signed
+from amana.custody.cosigning import given as cosigned_of
+from amana.custody.cosigning import newest, times
+from amana.directory.service import NoDirectory, current, newest_signed, pinned
 from amana.errors import Refusal
+from amana.ops.logkeeping import GOOD, standings
 from amana.protocol.errors import ProtocolError
 from amana.replies.models import Shard
+from amana.scrub.schedule import Schedule
+from amana.scrub.service import damages
+from amana.scrub.service import late as late_checks
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
 from amana.vault.resharing import outdated
+
+MANY_WAITING = 10_000
+"""So many leaves wait only where nobody gives them places."""
 
 
 class Fault(Exception):
@@ -52,10 +64,13 @@ def examine(config: Config) -> list[Check]:
         "addresses": _hosts,
         "database": _database,
         "objects": _objects,
+        "stored parts": _stored,
         "trust root": _root,
         "directory": _directory,
         "dead drop": _drop,
         "vaults": _vaults,
+        "logs": _logs,
+        "cosigners": _cosigners,
     }
     found = []
     for name, check in checks.items():
@@ -121,6 +136,35 @@ def _objects(config: Config) -> str:
     return config.objects.kind
 
 
+def _stored(config: Config) -> str:
+    schedule = Schedule(config.scrub_days, config.scrub_bytes)
+    since = schedule.late_since(datetime.now(UTC).date())
+    with _reading(config) as session:
+        damaged, late = damages(session).parts, late_checks(session, since)
+    if damaged:
+        raise Fault(
+            f"{damaged} stored parts are missing or not what their receipts say;"
+            " 'amana maintain' names their cases."
+        )
+    if late:
+        raise Warned(f"{late} stored parts were not checked within {schedule.days} days.")
+    return f"what was checked is whole; each part is checked within {schedule.days} days"
+
+
+@contextmanager
+def _reading(config: Config) -> Iterator[Session]:
+    if config.database_url.startswith("sqlite") and not config.data.is_dir():
+        raise Fault("There is no database yet.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            yield session
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+
+
 def _root(config: Config) -> str:
     if not config.root.is_file():
         raise Fault(
@@ -132,16 +176,11 @@ def _root(config: Config) -> str:
 def _directory(config: Config) -> str:
     if not config.root.is_file() or not config.data.is_dir():
         raise Fault("There is no directory yet.")
-    database = Database(config.database_url)
     try:
-        with database.reading() as session:
+        with _reading(config) as session:
             newest = newest_signed(session, config.root.read_bytes())
-    except (DatabaseUnavailable, SQLAlchemyError, OSError):
-        raise Fault("The database does not answer.") from None
     except (RepositoryError, ProtocolError, Refusal, ValueError, KeyError):
         raise Fault("The published directory does not follow from the trust root.") from None
-    finally:
-        database.dispose()
     if newest is None:
         raise Fault("The officers have not published a directory yet.")
     root, targets = newest
@@ -171,6 +210,76 @@ def _drop(config: Config) -> str:
             " once a day; where the desk has a database role of its own, under that."
         )
     return f"published on {published}"
+
+
+def _logs(config: Config) -> str:
+    if not config.root.is_file() or not config.data.is_dir():
+        raise Fault("There are no logs before the officers' first root.")
+    database = Database(config.database_url)
+    try:
+        services = Services(
+            config=config,
+            database=database,
+            blobs=make_blobs(config),
+            secrets=load_secrets(config.secrets),
+            clock=lambda: datetime.now(UTC),
+        )
+        found = standings(services)
+    except SecretsUnusable as error:
+        raise Fault(str(error)) from None
+    except (DatabaseUnavailable, SQLAlchemyError, OSError, StoreUnavailable):
+        raise Fault("The database or the object store does not answer.") from None
+    except Refusal as refused:
+        raise Fault(refused.title) from None
+    finally:
+        database.dispose()
+    for log in found:
+        if log.state not in GOOD:
+            raise Fault(f"{log.name}: {log.state}. {log.detail}")
+    late = [log for log in found if log.waiting > MANY_WAITING]
+    if late:
+        raise Warned(
+            f"{late[0].waiting} leaves wait for the log {late[0].name}; is intake served, or 'amana maintain' run?"
+        )
+    return ", ".join(f"{log.name} {log.size}" for log in found)
+
+
+def _cosigners(config: Config) -> str:
+    """Look whether clients still have the quorum that the root asks for, and for how long."""
+    if not config.root.is_file() or not config.data.is_dir():
+        raise Fault("There is no root yet that could name cosigners.")
+    database = Database(config.database_url)
+    try:
+        with database.reading() as session:
+            pins = pinned(session, config.root.read_bytes())
+            found = newest(session, pins.directory_log.name)
+            given = cosigned_of(session, pins.directory_log.name)
+    except (DatabaseUnavailable, SQLAlchemyError, OSError):
+        raise Fault("The database does not answer.") from None
+    except Refusal as refused:
+        raise Fault(refused.title) from None
+    finally:
+        database.dispose()
+    if not pins.cosigners:
+        return "the root names none"
+    newest_text = None if found is None else found[1].text
+    if given is None or given.text != newest_text:
+        signed = 0
+    else:
+        oldest = (datetime.now(UTC) - pins.freshness / 2).timestamp()
+        fresh = {key for key, time in times(given, pins).items() if time >= oldest}
+        signed = len(
+            {one.operator for one in pins.cosigners if (one.key.name, one.key.id) in fresh}
+        )
+    said = f"{signed} operators signed lately, {pins.quorum} are asked for"
+    if signed < pins.quorum:
+        raise Fault(f"{said}: clients refuse to seal, or will soon.")
+    missing = sum(one.key.name not in config.cosigners for one in pins.cosigners)
+    if missing:
+        raise Warned(
+            f"{said}; {missing} of the root's cosigners have no address in AMANA_COSIGNERS"
+        )
+    return said
 
 
 def _vaults(config: Config) -> str:

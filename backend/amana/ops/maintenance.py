@@ -1,73 +1,100 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""What is due from time to time; idempotent, and safe to run twice and from two machines at once.
+"""What is due from time to time, duty by duty; idempotent, and safe to run twice and from two machines at once."""
 
-Where intake and desk have database roles of their own, it is run under both, and each does its part.
-"""
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
 
 from amana.api.services import Services
 from amana.consent import service as consent
 from amana.consent.destroying import destroy_due, keep_statements, repeat_statements
-from amana.consent.models import Withdrawal
 from amana.directory import service as directory
-from amana.errors import NotAllowed
+from amana.intake import service as intake
 from amana.intake.appending import receive_what_is_whole
 from amana.intake.receiving import expire
 from amana.intake.writers import Writers
-from amana.replies.publishing import may_publish, publish_drop
+from amana.logs import log_failure
+from amana.ops.attention import Need, look_for_needs
+from amana.ops.collector import collect
+from amana.ops.sequencer import sequence
+from amana.people import service as people
+from amana.replies.publishing import publish_drop
+from amana.retention.expiring import announce, expire_announced
 from amana.routing import service as routing
-from amana.storage.database import may
+from amana.scrub.scrubbing import check_objects, check_rows
 from amana.vault import service as vault
 
 
-def maintain(services: Services, *, publish_now: bool = False) -> dict[str, int]:
-    """Do what is due and return how much of each was done; `publish_now` publishes the drop's batch also a second time."""
-    publishes = may_publish(services)
-    if publish_now and not publishes:
-        raise NotAllowed("This database role may not publish; run it as that of the desk.")
-    with services.database.reading() as session:
-        takes_in = may(session, "INSERT", Withdrawal)
+@dataclass(frozen=True)
+class Duty:
+    """Something that is done from time to time, in transactions of its own; `do` returns how much of it was done."""
+
+    name: str
+    do: Callable[[Services], int]
+    after: tuple[str, ...] = ()
+    """Duties without which this one would do harm: when one of them fails, it is left for the next run."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run did, which duties failed or were left, and what needs a person."""
+
+    done: dict[str, int] = field(default_factory=dict)
+    failed: tuple[str, ...] = ()
+    needs_a_person: tuple[Need, ...] = ()
+
+
+def maintain(services: Services, *, publish_now: bool = False) -> Report:
+    """Do every duty that is due; one that fails is told by its name, and keeps no other.
+
+    `publish_now` publishes the drop's batch also a second time in a day.
+    """
     done: dict[str, int] = {}
-    # A restored database must know what witnesses have said before anybody is offered their cases.
-    if takes_in:
-        done["statements_repeated"] = repeat_statements(services)
-    # Then what keeps the service going, then what cannot be taken back.
+    failed: list[str] = []
+    for duty in DUTIES:
+        if any(one in failed for one in duty.after):
+            failed.append(duty.name)
+            continue
+        try:
+            again = publish_now and duty.name == PUBLISH
+            done[duty.name] = publish_drop(services, again=True) if again else duty.do(services)
+        except Exception as error:
+            log_failure(error, None, duty.name)
+            failed.append(duty.name)
+    needs, unseen = look_for_needs(services)
+    return Report(done, (*failed, *unseen), tuple(needs))
+
+
+def _sign_directory(services: Services) -> int:
     with services.database.transaction() as session:
-        refreshed = directory.refresh(session, services.secrets.online, services.clock())
-    done["directory_metadata_signed"] = refreshed
-    if takes_in:
-        done |= _take_in(services)
-    done |= _route(services)
-    if publishes:
-        done["drop_shards_published"] = publish_drop(services, again=publish_now)
-    if takes_in:
-        done["abandoned_uploads_deleted"] = expire(services)
-        done["withdrawn_cases_destroyed"] = destroy_due(services)
-    return done
+        return directory.refresh(session, services.secrets.online, services.clock())
 
 
-def _take_in(services: Services) -> dict[str, int]:
+def _forget_nonces(services: Services) -> int:
     with services.database.transaction() as session:
-        consent.forget_nonces(session, services.today())
-    return {
-        "statements_kept": keep_statements(services),
-        "whole_testimonies_received": receive_what_is_whole(services, Writers(services.database)),
-    }
+        return consent.forget_nonces(session, services.today())
 
 
-def _route(services: Services) -> dict[str, int]:
-    """Take back what nobody claimed, and offer what waits to readers, a batch in a transaction, until nothing is left."""
+def _receive(services: Services) -> int:
+    return receive_what_is_whole(services, Writers(services.database))
+
+
+def _take_back_from_leavers(services: Services) -> int:
     with services.database.transaction() as session:
-        may_route = routing.may_route(session)
-        unclaimed = routing.end_unclaimed(session, services.today()) if may_route else 0
-        ended = vault.end_expired(session, services.today()) if may_route else 0
-    return {
-        "unclaimed_cases_taken_back": unclaimed,
-        "cases_routed": _route_all(services) if may_route else 0,
-        "releases_ended": ended,
-    }
+        try:
+            now = directory.current(session, services.caches)
+        except directory.NoDirectory:
+            return 0
+        return routing.take_back_from_leavers(session, now, services.today())
 
 
-def _route_all(services: Services) -> int:
+def _take_back_unclaimed(services: Services) -> int:
+    with services.database.transaction() as session:
+        return routing.end_unclaimed(session, services.today())
+
+
+def _route(services: Services) -> int:
+    """Offer what waits to readers, a batch in a transaction, until nothing is left or somebody else does it."""
     total = 0
     while True:
         with services.database.transaction() as session:
@@ -80,3 +107,60 @@ def _route_all(services: Services) -> int:
         # Nothing is left, or somebody else does it.
         if done == 0:
             return total
+
+
+def _sequence(services: Services) -> int:
+    return sequence(services)["leaves_published"]
+
+
+def _collect(services: Services) -> int:
+    return sum(collect(services).values())
+
+
+def _end_releases(services: Services) -> int:
+    with services.database.transaction() as session:
+        return vault.end_expired(session, services.today())
+
+
+def _delete_invitations(services: Services) -> int:
+    with services.database.transaction() as session:
+        return people.delete_invitations(session, services.today())
+
+
+def _forget_dead_processes(services: Services) -> int:
+    with services.database.transaction() as session:
+        return intake.forget_dead_processes(session, services.today())
+
+
+REPEAT: Final = "statements_repeated"
+RECEIVE: Final = "whole_testimonies_received"
+PUBLISH: Final = "drop_shards_published"
+
+DUTIES: Final = (
+    # A restored database must know what witnesses have said before anybody is offered their cases.
+    Duty(REPEAT, repeat_statements),
+    # Then what keeps the service going,
+    Duty("directory_metadata_signed", _sign_directory),
+    Duty("control_nonces_forgotten", _forget_nonces),
+    Duty("statements_kept", keep_statements),
+    Duty(RECEIVE, _receive),
+    Duty("cases_taken_back_from_leavers", _take_back_from_leavers, after=(REPEAT,)),
+    Duty("unclaimed_cases_taken_back", _take_back_unclaimed),
+    Duty("cases_routed", _route, after=(REPEAT,)),
+    Duty(PUBLISH, publish_drop),
+    Duty("releases_ended", _end_releases),
+    Duty("invitations_deleted", _delete_invitations),
+    Duty("dead_processes_forgotten", _forget_dead_processes),
+    # then what cannot be taken back,
+    Duty("abandoned_uploads_deleted", expire, after=(RECEIVE,)),
+    Duty("cases_announced_to_expire", announce, after=(REPEAT,)),
+    Duty("cases_expired", expire_announced, after=(REPEAT,)),
+    Duty("cases_destroyed", destroy_due, after=(REPEAT,)),
+    # and what takes long.
+    Duty("cases_checked", check_rows),
+    Duty("objects_checked", check_objects),
+    # Last, for what all this recorded.
+    Duty("leaves_published", _sequence),
+    Duty("logs_cosigned", _collect),
+)
+"""In their order. What other stages let expire is one more line here."""

@@ -82,7 +82,7 @@ def closing_when_asked(app: Callable[..., Iterable[bytes]]) -> Callable[..., Ite
 
 
 class Server(BaseApplication):  # type: ignore[misc]
-    """One listening address, some worker processes, many threads in each."""
+    """One listening address, some worker processes, many threads in each; `leaving` ends what runs beside an application."""
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         workers: int,
         threads: int,
         ready: Callable[[], None] | None = None,
+        leaving: Callable[[Flask], None] = lambda _app: None,
     ) -> None:
         self._make_app = make_app
         self._options = {
@@ -115,6 +116,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "umask": 0o077,
             "proc_name": "amana",
             "when_ready": lambda _server: ready() if ready else None,
+            "worker_exit": lambda _server, worker: _leave(worker, leaving),
         }
         super().__init__()
 
@@ -135,3 +137,9 @@ class Server(BaseApplication):  # type: ignore[misc]
             impatient(app.wsgi_app, silence_seconds)
         )
         return app
+
+
+def _leave(worker: Any, leaving: Callable[[Flask], None]) -> None:
+    # A worker that could not load its application has none.
+    if isinstance(worker.app.callable, Flask):
+        leaving(worker.app.callable)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -21,7 +21,7 @@ from amana.access.models import (
     Suspension,
 )
 from amana.access.roles import PERMISSIONS, Actor, Permission
-from amana.access.service import facts_of, intake_key_of, person_row, require, sign_out
+from amana.access.service import facts, intake_key_of, person_row, require, sign_out
 from amana.access.standing import Standing, review_due_on, standing
 from amana.custody import service as custody
 from amana.directory import service as directories
@@ -46,6 +46,7 @@ REVIEW_NOTICE_DAYS = 14
 REINSTATING = 2
 MAX_CONFLICTS = 200
 PENDING, GONE = "pending", "gone"
+_SUSPENDED = sa.exists().where(Suspension.person == Person.id, Suspension.lifted_at.is_(None))
 
 
 class InvitationRefused(NotAllowed):
@@ -133,7 +134,7 @@ def enrol(session: Session, at: Moment, token: str, document: object) -> str:
         raise InvitationRefused
     if enrolling.deployment != at.directory.deployment:
         raise EnrolmentRefused(title="The enrolment was made for another installation.")
-    _check_unknown(at.directory, enrolling)
+    _check_unknown(session, at.directory, enrolling)
     content = canonical(document)
     key = enrolling.intake_key
     session.add(
@@ -169,11 +170,12 @@ def _hash(token: str) -> str:
         raise InvitationRefused from None
 
 
-def _check_unknown(directory: Directory, enrolling: Enrolling) -> None:
-    signing = {one.signing_key for one in directory.people.values()}
-    if enrolling.id in directory.people or enrolling.signing_key in signing:
-        raise KeyKnown
-    if enrolling.intake_key is not None and enrolling.intake_key in directory.intake_keys():
+def _check_unknown(session: Session, directory: Directory, enrolling: Enrolling) -> None:
+    """Refuse an id of today and a key of any day: one that was replaced may have been stolen."""
+    keys = filter(None, (enrolling.signing_key, enrolling.intake_key))
+    if enrolling.id in directory.people or any(
+        directories.ever_listed(session, key) for key in keys
+    ):
         raise KeyKnown
 
 
@@ -189,41 +191,58 @@ class Waiting:
 def waiting(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Waiting]:
     """Return who waits for the officers; the suspended, and those who were listed once, do not."""
     require(actor, Permission.SEE_PEOPLE)
-    found = []
+    return waiting_for_officers(session, at, cache)
+
+
+def waiting_for_officers(session: Session, at: Moment, cache: dict[str, Any]) -> list[Waiting]:
+    """Return the same, for the operator's own report."""
+    listings = _Listings(session, at, cache)
     newcomers = session.execute(
-        sa.select(Person, Enrolment).join(Enrolment).order_by(Enrolment.enrolled_on, Person.id)
+        sa.select(Person, Enrolment)
+        .join(Enrolment)
+        .where(sa.not_(_SUSPENDED))
+        .order_by(Enrolment.enrolled_on, Person.id)
     )
-    for person, enrolment in newcomers:
-        if not _is_suspended(session, person.id) and not _was_listed(
-            session, at, person, enrolment, cache
-        ):
-            found.append(Waiting(person, enrolment, None))
+    found = [
+        Waiting(person, enrolment, None)
+        for person, enrolment in newcomers
+        if not listings.had(person.id, enrolment.enrolled_on)
+    ]
     replacing = session.execute(
-        sa.select(Person, KeyReplacement).join(KeyReplacement).order_by(Person.id)
+        sa.select(Person, KeyReplacement)
+        .join(KeyReplacement)
+        .where(sa.not_(_SUSPENDED))
+        .order_by(Person.id)
     )
-    for person, replacement in replacing:
-        listed = at.directory.person(person.id) is not None
-        if (
-            listed
-            and replacement.intake_key not in at.directory.intake_keys()
-            and not _is_suspended(session, person.id)
-        ):
-            found.append(Waiting(person, None, replacement))
-    return found
+    listed_keys = at.directory.intake_keys()
+    return found + [
+        Waiting(person, None, replacement)
+        for person, replacement in replacing
+        if at.directory.person(person.id) is not None and replacement.intake_key not in listed_keys
+    ]
 
 
-def _was_listed(
-    session: Session, at: Moment, person: Person, enrolment: Enrolment, cache: dict[str, Any]
-) -> bool:
-    """Tell whether a version of the directory since the enrolment listed a person, or partner."""
-    versions = session.scalars(
-        sa.select(DirectoryVersion.version).where(
-            DirectoryVersion.published_on >= enrolment.enrolled_on
+class _Listings:
+    """Tells who was listed since a day, reading which versions there were at most once."""
+
+    def __init__(self, session: Session, at: Moment, cache: dict[str, Any]) -> None:
+        self._session, self._at, self._cache = session, at, cache
+        self._versions: list[tuple[int, date]] | None = None
+
+    def had(self, person: str, day: date) -> bool:
+        """Tell whether a version of a day or later, or today's, lists a person, or partner."""
+        if _lists(self._at.directory, person):
+            return True
+        if self._versions is None:
+            query = sa.select(DirectoryVersion.version, DirectoryVersion.published_on)
+            self._versions = [
+                (row.version, row.published_on) for row in self._session.execute(query)
+            ]
+        return any(
+            _lists(directories.at(self._session, version, self._cache), person)
+            for version, published_on in self._versions
+            if published_on >= day
         )
-    )
-    return any(
-        _lists(directories.at(session, version, cache), person.id) for version in versions
-    ) or _lists(at.directory, person.id)
 
 
 def _lists(directory: Directory, person: str) -> bool:
@@ -339,7 +358,8 @@ def replace_key(
     """Ask the officers to list a new intake key; until they do, the old one stays.
 
     `body` is `{intake_key, intake_key_sig, replaces}`; it names the key that goes, so that a request can
-    never be filed again once another key is listed.
+    never be filed again once another key is listed. A key that was listed once is no new key, whoever's it was:
+    what made it go may have been a thief.
     """
     require(actor, Permission.REPLACE_KEY)
     intake_key = body["intake_key"]
@@ -352,7 +372,7 @@ def replace_key(
         KeyReplacement.intake_key == intake_key, KeyReplacement.person != actor.id
     )
     if (
-        intake_key in at.directory.intake_keys()
+        directories.ever_listed(session, intake_key)
         or session.scalar(held) is not None
         or session.scalar(asked) is not None
     ):
@@ -389,13 +409,25 @@ class Known:
 def people(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
     """Return everybody who enrolled or is listed, and how they stand."""
     require(actor, Permission.SEE_PEOPLE)
-    rows = {row.id: row for row in session.scalars(sa.select(Person))}
-    enrolled = {one.person: one for one in session.scalars(sa.select(Enrolment))}
+    return _everybody(session, at, cache)
+
+
+def _everybody(session: Session, at: Moment, cache: dict[str, Any]) -> list[Known]:
+    query = sa.select(Person, _SUSPENDED, Enrolment.enrolled_on).outerjoin(Enrolment)
+    rows = {row.id: (row, suspended, day) for row, suspended, day in session.execute(query)}
+    listings = _Listings(session, at, cache)
     found = []
     for person in sorted({*rows, *at.directory.people}):
-        row, listed = rows.get(person), at.directory.person(person)
+        row, is_suspended, enrolled_on = rows.get(person, (None, False, None))
+        listed = at.directory.person(person)
         desks = sorted(listed.desks) if listed else _split(row.desks if row else "")
         roles = sorted(listed.roles) if listed else []
+        stands: str = Standing.ACTIVE
+        if row is not None:
+            stands = standing(facts(row, is_suspended=is_suspended), at.today)
+            if stands != Standing.SUSPENDED and not _lists(at.directory, person):
+                is_new = enrolled_on is not None and not listings.had(person, enrolled_on)
+                stands = PENDING if is_new else GONE
         found.append(
             Known(
                 id=person,
@@ -403,7 +435,7 @@ def people(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) ->
                 roles=tuple(roles),
                 desks=tuple(desks),
                 listed=_lists(at.directory, person),
-                standing=_standing(session, at, person, row, enrolled.get(person), cache),
+                standing=stands,
                 row=row,
             )
         )
@@ -414,31 +446,34 @@ def _split(text: str) -> list[str]:
     return [one for one in text.split(",") if one]
 
 
-def _standing(
-    session: Session,
-    at: Moment,
-    person: str,
-    row: Person | None,
-    enrolment: Enrolment | None,
-    cache: dict[str, Any],
-) -> str:
-    if row is None:
-        return Standing.ACTIVE
-    found = standing(facts_of(session, row), at.today)
-    if found is Standing.SUSPENDED or _lists(at.directory, person):
-        return found
-    is_new = enrolment is not None and not _was_listed(session, at, row, enrolment, cache)
-    return PENDING if is_new else GONE
-
-
 def due_reviews(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
     """Return the listed people whose access ends within two weeks, or has ended, unless it is confirmed."""
+    require(actor, Permission.SEE_PEOPLE)
+    return reviews_due(session, at, cache)
+
+
+def reviews_due(session: Session, at: Moment, cache: dict[str, Any]) -> list[Known]:
+    """Return the same, for the operator's own report."""
     latest = at.today + timedelta(days=REVIEW_NOTICE_DAYS)
     return [
         one
-        for one in people(session, actor, at, cache)
+        for one in _everybody(session, at, cache)
         if one.listed and one.due_on is not None and one.due_on <= latest
     ]
+
+
+def vettings_ending(session: Session, at: Moment) -> list[str]:
+    """Return the listed people whose vetting ends within two weeks, or has ended."""
+    latest = at.today + timedelta(days=REVIEW_NOTICE_DAYS)
+    query = sa.select(Person.id).where(Person.valid_until <= latest).order_by(Person.id)
+    return [one for one in session.scalars(query) if at.directory.person(one) is not None]
+
+
+def delete_invitations(session: Session, today: date) -> int:
+    """Delete invitations that are over and that nobody used; who made them stays in the record. Returns how many."""
+    over = sa.delete(Invitation).where(Invitation.expires_on < today, Invitation.used_by.is_(None))
+    done = cast("sa.CursorResult[Any]", session.execute(over))
+    return done.rowcount
 
 
 @dataclass(frozen=True)

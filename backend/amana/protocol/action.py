@@ -31,6 +31,8 @@ ACTIONS = [
     "re-share",
     "export-request",
     "export-approve",
+    "export-complete",
+    "export-receipt",
     "invite",
     "vet",
     "suspend",
@@ -38,6 +40,7 @@ ACTIONS = [
     "confirm",
     "replace-key",
     "rule",
+    "prolong",
 ]
 TIME = r"\A\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The directory (docs/protocol.md §9): whom the officers vouch for, and who may read what; random ids only."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import marshmallow as ma
 
 from amana.protocol import schema
-from amana.protocol.checkpoint import CheckpointInvalid, NoteKey, log_key
+from amana.protocol.checkpoint import CheckpointInvalid, Cosigner, KeyType, NoteKey, log_key
 from amana.protocol.codename import WORD_BITS, word_list
 from amana.protocol.drop import MAX_BITS
 from amana.protocol.encoding import canonical, parse_canonical, sha256_hex, tagged_sha256
@@ -25,6 +26,11 @@ FINGERPRINT_WORDS = 11
 INTAKE_KEY_TAG = "amana-intake-key-sig-v1"
 DIRECTORY_TARGET = "directory.json"
 PEOPLE_TARGET = "people.json"
+MAX_FRESHNESS_HOURS = 24 * 90
+LOG_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
+_BAD_ORIGIN = (
+    "The origin of a log is its deployment, a slash and a short name, without a space or a plus."
+)
 READER_ROLES = frozenset({"reviewer", "lead"})
 OTHER_ROLES = frozenset({"administrator", "auditor", "custodian", "partner"})
 
@@ -90,13 +96,26 @@ class _Log(schema.StrictSchema):
     key = schema.base64_of(32)
 
 
+class _Cosigner(_Extensible):
+    operator = schema.pattern(r"\A[^\s\x00-\x1f\x7f]{1,64}\Z")
+    key = schema.text(400)
+
+
+def _hours(value: object) -> None:
+    if type(value) is not int or not 1 <= value <= MAX_FRESHNESS_HOURS:
+        raise ma.ValidationError("Not in its allowed form.")
+
+
 class _Pins(_Extensible):
     v = schema.one_of(1)
     deployment = schema.text(64)
     directory_log = ma.fields.Nested(_Log, required=True)
     custody_log = ma.fields.Nested(_Log, required=True)
-    cosigners = ma.fields.List(ma.fields.Dict(), required=True, validate=ma.validate.Length(max=32))
+    cosigners = ma.fields.List(
+        ma.fields.Nested(_Cosigner), required=True, validate=ma.validate.Length(max=32)
+    )
     quorum = schema.counting()
+    freshness_hours = ma.fields.Raw(required=False, validate=_hours)
 
 
 class _Desk(_Extensible):
@@ -184,6 +203,11 @@ class RootPins:
     deployment: str
     directory_log: NoteKey
     custody_log: NoteKey
+    cosigners: tuple[Cosigner, ...]
+    quorum: int
+    """How many operators must have cosigned a checkpoint; 0 asks for none."""
+    freshness: timedelta
+    """How long a cosignature counts."""
     document: Mapping[str, Any]
 
     @property
@@ -199,17 +223,31 @@ class RootPins:
     @classmethod
     def parse(cls, document: object) -> "RootPins":
         fields = schema.checked(_PINS, document, "directory-invalid")
-        logs = [_log(fields[name]) for name in ("directory_log", "custody_log")]
+        deployment = fields["deployment"]
+        logs = [_log(fields[name], deployment) for name in ("directory_log", "custody_log")]
         _demand(
             logs[0].name != logs[1].name and logs[0].public != logs[1].public,
             "The root gives both logs one origin or one key.",
         )
-        if fields["quorum"] > len(fields["cosigners"]):
+        cosigners = tuple(map(_cosigner, fields["cosigners"]))
+        _demand(
+            len({one.key.public for one in cosigners} | {one.public for one in logs})
+            == len(cosigners) + len(logs),
+            "The root names a key of a log or a cosigner twice.",
+        )
+        if fields["quorum"] > len({one.operator for one in cosigners}):
             raise DirectoryInvalid(title="The root asks for more cosigners than it names.")
+        _demand(
+            bool(cosigners) == ("freshness_hours" in fields),
+            "The root names cosigners and a freshness together, or neither.",
+        )
         return cls(
             deployment=fields["deployment"],
             directory_log=logs[0],
             custody_log=logs[1],
+            cosigners=cosigners,
+            quorum=fields["quorum"],
+            freshness=timedelta(hours=fields.get("freshness_hours", 0)),
             document=fields,
         )
 
@@ -245,6 +283,15 @@ class Person:
     roles: frozenset[str]
     desks: frozenset[str]
     signing_key: str
+
+
+@dataclass(frozen=True)
+class Partner:
+    """An organisation that may receive testimonies, for the purposes that the officers signed."""
+
+    id: str
+    intake_key: Recipient
+    purposes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -303,6 +350,14 @@ class Directory:
 
     def person(self, person: str) -> Person | None:
         return self.people.get(person)
+
+    def partner(self, partner: str) -> Partner | None:
+        """Return a partner; None for everybody else."""
+        for one in self.document["partners"]:
+            if one["id"] == partner:
+                key = Recipient.parse(one["intake_key"])
+                return Partner(partner, key, tuple(one["purposes"]))
+        return None
 
     def intake_key(self, person: str) -> Recipient | None:
         """Return the one intake key that is listed for a reader, a custodian or a partner."""
@@ -473,14 +528,25 @@ def _parsed(form: ma.Schema, document: bytes) -> dict[str, Any]:
     return schema.checked(form, parse_canonical(document, limit=LIMIT_BYTES), "directory-invalid")
 
 
-def _log(fields: Mapping[str, Any]) -> NoteKey:
+def _log(fields: Mapping[str, Any], deployment: str) -> NoteKey:
+    """Read a log's origin and key; what stands behind the deployment is the log's address and lasts as long as it."""
     public_key(fields["key"])
+    name = fields["origin"].removeprefix(f"{deployment}/")
+    if name == fields["origin"] or not re.fullmatch(LOG_NAME, name):
+        raise DirectoryInvalid(title=_BAD_ORIGIN)
     try:
         return log_key(fields["origin"], fields["key"])
     except CheckpointInvalid:
-        raise DirectoryInvalid(
-            title="The origin of a log has a space, a plus or no letters."
-        ) from None
+        raise DirectoryInvalid(title=_BAD_ORIGIN) from None
+
+
+def _cosigner(fields: Mapping[str, Any]) -> Cosigner:
+    try:
+        key = NoteKey.parse(fields["key"])
+    except CheckpointInvalid:
+        raise DirectoryInvalid(title="The root names a key that is no cosigner's.") from None
+    _demand(key.type is KeyType.COSIGNER, "The root names a key that is no cosigner's.")
+    return Cosigner(fields["operator"], key)
 
 
 def _demand(condition: bool, title: str) -> None:

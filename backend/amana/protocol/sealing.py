@@ -8,9 +8,9 @@ show two readers two texts. Nothing here writes a second form, and nothing here 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import cycle
@@ -45,6 +45,7 @@ __all__ = [
     "open_sealed",
     "open_stream",
     "open_with_passphrase",
+    "opened_blocks",
     "padme",
     "seal",
     "seal_stream",
@@ -409,6 +410,26 @@ def open_stream(
     What was written counts only when this returns: write to a temporary name. `progress` gets the
     number of data bytes done since its last call. Raises NotSealed, CannotOpen, or BadFrame.
     """
+    blocks = opened_blocks(source, lambda header: age.file_key(header, identity), (kind,))
+    while True:
+        try:
+            data = next(blocks)
+        except StopIteration as end:
+            digests: Digests = end.value
+            return digests
+        _write(target, data)
+        if progress and data:
+            progress(len(data))
+
+
+def opened_blocks(
+    source: BinaryIO, unlock: Callable[[age.Header], bytes], kinds: Collection[Kind]
+) -> Generator[memoryview, None, Digests]:
+    """Give the data of a sealed object block by block, and return what it was; in constant memory.
+
+    `unlock` returns the file key of a header whose MAC it checked. A block is there until the next is asked
+    for, and all of them count only when this returns. Raises NotSealed, CannotOpen, or BadFrame.
+    """
     head = source.read(OVERHEAD)
     while len(head) < OVERHEAD and (more := source.read(OVERHEAD - len(head))):
         head += more
@@ -416,14 +437,13 @@ def open_stream(
         raise _why_refused(head)
     if len(head) < OVERHEAD:
         raise SealedSize
-    key = age.file_key(age.read_header(head), identity)
-    cipher = age.PayloadCipher(key, head[HEADER_SIZE:])
+    cipher = age.PayloadCipher(unlock(age.read_header(head)), head[HEADER_SIZE:])
     with closing(_Hashing()) as hashing:
         blocks = hashing.blocks()
         block = next(blocks)
         hashing.sealed(block, memoryview(head))
         size = _fill(source, block.sealed)
-        framed, left = 0, None
+        left = None
         last = False
         while not last:
             # Only the end of the source tells the last chunk, so the next block is read first.
@@ -433,7 +453,6 @@ def open_stream(
             sealed = block.sealed[:size]
             hashing.sealed(block, sealed)
             plain = block.plain[: cipher.open(sealed, block.plain, last=last)]
-            framed += len(plain)
             if left is None:
                 left = int.from_bytes(plain[:LENGTH_SIZE], "big")
                 plain = plain[LENGTH_SIZE:]
@@ -441,13 +460,16 @@ def open_stream(
             if bytes(padding) != bytes(len(padding)):
                 raise BadFrame
             hashing.plain(block, data)
-            _write(target, data)
-            if progress and data:
-                progress(len(data))
+            yield data
             left -= len(data)
             block, size = following, more_size
         digests = hashing.finish()
-    check_sealed(kind, head, digests.sealed_size)
+    for kind in kinds:
+        with suppress(NotSealed):
+            check_sealed(kind, head, digests.sealed_size)
+            break
+    else:
+        check_sealed(next(iter(kinds)), head, digests.sealed_size)
     if left:
         raise BadFrame
     return digests

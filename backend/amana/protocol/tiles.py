@@ -8,7 +8,7 @@ change; a partial tile of one width never changes either. Nothing here does I/O.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from amana.protocol.errors import ProtocolError
 from amana.protocol.merkle import HASH_BYTES, MAX_SIZE, Frontier, node_hash, perfect_subtrees
@@ -125,28 +125,42 @@ def split_hashes(tile: Tile, content: bytes) -> list[bytes]:
     return [content[at : at + HASH_BYTES] for at in range(0, len(content), HASH_BYTES)]
 
 
+Levels = list[list[bytes]]
+"""The hashes of a tile, and above them those of its inner perfect subtrees, 8 levels in all."""
+
+
+class KeptTiles(Protocol):
+    """Where a reader keeps the tiles that it has read; a dictionary will do."""
+
+    def get(self, tile: Tile, /) -> Levels | None: ...
+
+    def __setitem__(self, tile: Tile, levels: Levels, /) -> None: ...
+
+
 class TileReader:
     """A reader of the hashes of a tree of `size` leaves from its tiles. Owned by one thread.
 
     `fetch` gives a tile's bytes. What it gives is believed: whoever reads a proof verifies it.
     """
 
-    def __init__(self, fetch: Callable[[Tile], bytes], size: int) -> None:
+    def __init__(
+        self, fetch: Callable[[Tile], bytes], size: int, kept: KeptTiles | None = None
+    ) -> None:
         self._fetch = fetch
         self._size = size
-        self._levels: dict[Tile, list[list[bytes]]] = {}
+        self._kept: KeptTiles = {} if kept is None else kept
 
     def __call__(self, level: int, index: int) -> bytes:
         tile = tile_holding(level, index, self._size)
-        levels = self._levels.get(tile)
+        levels = self._kept.get(tile)
         if levels is None:
-            levels = self._levels[tile] = subtrees(split_hashes(tile, self._fetch(tile)))
+            levels = self._kept[tile] = subtrees(split_hashes(tile, self._fetch(tile)))
         height = level % HEIGHT
         return levels[height][index - (tile.index * WIDTH >> height)]
 
 
-def subtrees(hashes: Sequence[bytes]) -> list[list[bytes]]:
-    """Return the hashes of a tile, and above them those of its inner perfect subtrees, 8 levels in all."""
+def subtrees(hashes: Sequence[bytes]) -> Levels:
+    """Return the hashes of a tile with those of its inner perfect subtrees."""
     levels = [list(hashes)]
     for _ in range(HEIGHT - 1):
         below = levels[-1]
@@ -229,3 +243,10 @@ def split_bundle(tile: Tile, content: bytes) -> list[bytes]:
     if len(entries) != tile.width:
         raise TileInvalid
     return entries
+
+
+def narrowed(tile: Tile, whole: bytes) -> bytes:
+    """Return what a partial tile or bundle holds, out of the full one that took its place (C2SP tlog-tiles)."""
+    if tile.level == ENTRIES:
+        return bundle(split_bundle(tile.full, whole)[: tile.width])
+    return b"".join(split_hashes(tile.full, whole)[: tile.width])

@@ -92,6 +92,11 @@ class TlogProof:
         return signed
 
     @property
+    def origin(self) -> str:
+        """The log that the checkpoint names; believed only after `verify`."""
+        return parse_checkpoint(self.checkpoint.text).origin
+
+    @property
     def size(self) -> int:
         """The size that the checkpoint states; believed only after `verify`."""
         return parse_checkpoint(self.checkpoint.text).size

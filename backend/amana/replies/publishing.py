@@ -4,14 +4,6 @@
 from amana.api.services import Services
 from amana.directory import service as directory
 from amana.replies import service
-from amana.replies.models import Slot
-from amana.storage.database import may
-
-
-def may_publish(services: Services) -> bool:
-    """Tell whether this process may: the public surface's database role only reads what is published."""
-    with services.database.reading() as session:
-        return may(session, "INSERT", Slot)
 
 
 def publish_drop(services: Services, *, again: bool = False) -> int:

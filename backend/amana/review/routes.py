@@ -61,8 +61,8 @@ def queue(fields: dict[str, Any]) -> dict[str, Any]:
             cursor=fields.get("cursor"),
             limit=fields["limit"],
         )
-        withdrawn = service.withdrawn(session, actor(), services().today())
-    return {"cases": page, "next": following, "withdrawn": withdrawn}
+        told = service.told(session, actor(), directory_now(), services().today())
+    return {"cases": page, "next": following, **told}
 
 
 def _route_what_waits() -> None:

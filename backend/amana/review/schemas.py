@@ -67,11 +67,27 @@ class WithdrawnOut(ma.Schema):
     withdrawn_on = ma.fields.Date()
 
 
+class ExpiredOut(ma.Schema):
+    """A case of yours whose time was over; it is destroyed, and copies of it are to be deleted."""
+
+    case = ma.fields.String()
+    expired_on = ma.fields.Date()
+
+
+class ExpiringOut(ma.Schema):
+    """A case of yours, or of a desk that you lead, that expires unless a lead prolongs it."""
+
+    case = ma.fields.String()
+    ends_on = ma.fields.Date()
+
+
 class QueueOut(ma.Schema):
     """A page of the queue."""
 
     cases = ma.fields.List(ma.fields.Nested(ListedOut))
     withdrawn = ma.fields.List(ma.fields.Nested(WithdrawnOut))
+    expired = ma.fields.List(ma.fields.Nested(ExpiredOut))
+    expiring = ma.fields.List(ma.fields.Nested(ExpiringOut))
     next = ma.fields.String(allow_none=True)
 
 

@@ -22,6 +22,7 @@ from amana.intake.service import move, policy_chain
 from amana.intake.workflow import OPEN
 from amana.protocol.action import Action
 from amana.protocol.consent import READERS, covers
+from amana.protocol.directory import Directory
 from amana.protocol.encoding import b64, check_id, parse_day, random_id, sha256_hex
 from amana.protocol.errors import ProtocolError
 from amana.protocol.manifest import MAX_OBJECTS
@@ -36,7 +37,7 @@ PAGE_LIMIT = 100
 ANY = "any"
 """Asks for cases in all states."""
 TOLD_DAYS = 35
-"""How long readers are told that a case of theirs was withdrawn."""
+"""How long readers are told that a case of theirs was withdrawn or has expired."""
 COUNT_LIMIT = 1000
 MAX_NOTES = 2000
 NOTES_PAGE = 50
@@ -197,19 +198,47 @@ def _listed(row: Any, reader: str) -> Listed:
     )
 
 
-def withdrawn(session: Session, actor: Actor, today: date) -> list[dict[str, Any]]:
-    """Return the cases that the actor worked on when their witness withdrew them, in the last weeks."""
+def told(
+    session: Session, actor: Actor, directory: Directory, today: date
+) -> dict[str, list[dict[str, Any]]]:
+    """Return what a reader must hear: cases that are theirs no more, and those that will not be for long."""
+    return {
+        "withdrawn": _ended(session, actor, State.WITHDRAWN, today),
+        "expired": _ended(session, actor, State.EXPIRED, today),
+        "expiring": _expiring(session, actor, directory),
+    }
+
+
+def _ended(session: Session, actor: Actor, because: State, today: date) -> list[dict[str, Any]]:
+    """Return the cases that the actor worked on when they were withdrawn, or expired, and the day; of the last weeks."""
     query = (
         sa.select(Assignment.case, Assignment.ended_on)
         .join(Testimony, Testimony.case == Assignment.case)
-        .where(Assignment.reader == actor.id, Assignment.ended_because == "withdrawn")
+        .where(Assignment.reader == actor.id, Assignment.ended_because == because)
         .where(Assignment.ended_on >= today - timedelta(days=TOLD_DAYS))
-        .where(Testimony.state == State.WITHDRAWN)
+        .where(Testimony.state == because)
         .order_by(Assignment.ended_on, Assignment.case)
         .limit(PAGE_LIMIT)
     )
     rows = session.execute(query)
-    return [{"case": row.case, "withdrawn_on": row.ended_on} for row in rows]
+    return [{"case": row.case, f"{because}_on": row.ended_on} for row in rows]
+
+
+def _expiring(session: Session, actor: Actor, directory: Directory) -> list[dict[str, Any]]:
+    """Return the cases that the actor has, or whose desk they lead, and that expire soon, the soonest first."""
+    led = [desk.id for desk in directory.desks if actor.id in desk.leads]
+    has = sa.exists().where(
+        Assignment.case == Testimony.case,
+        Assignment.reader == actor.id,
+        Assignment.ended_on.is_(None),
+    )
+    query = (
+        sa.select(Testimony.case, Testimony.ends_on)
+        .where(Testimony.ends_on.is_not(None), sa.or_(Testimony.desk.in_(led), has))
+        .order_by(Testimony.ends_on, Testimony.case)
+        .limit(PAGE_LIMIT)
+    )
+    return [{"case": row.case, "ends_on": row.ends_on} for row in session.execute(query)]
 
 
 def counts(session: Session, actor: Actor, desk: str | None) -> dict[str, int]:
@@ -469,6 +498,7 @@ def decide(
     if not reason:
         raise ReasonMissing
     following = move(session, testimony, decision)
+    testimony.kept_since = act.today
     body = {"decision": decision, "reason": b64(reason)}
     act.accept(session, actor, "decide", case, body)
     keep_note(session, actor, case, act, "desk", reason)

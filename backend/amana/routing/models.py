@@ -58,11 +58,12 @@ class Assignment(Base):
         ),
         sa.Index("ix_assignments_offered", "offered_on", "reader"),
         sa.Index(
-            "ix_assignments_withdrawn",
+            "ix_assignments_gone",
             "reader",
+            "ended_because",
             "ended_on",
-            postgresql_where=sa.text("ended_because = 'withdrawn'"),
-            sqlite_where=sa.text("ended_because = 'withdrawn'"),
+            postgresql_where=sa.text("ended_because IN ('withdrawn', 'expired')"),
+            sqlite_where=sa.text("ended_because IN ('withdrawn', 'expired')"),
         ),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from enum import StrEnum
 
+from amana.intake.retention import Periods
 from amana.protocol.encoding import tagged_sha256
 from amana.protocol.policy import RESTRICTING_FLAGS
 
@@ -43,13 +44,16 @@ class NobodyBecause(StrEnum):
 
 @dataclass(frozen=True)
 class Rules:
-    """What an administrator set: days to claim, how many cases a reader gets in a day, and on which weekdays they work."""
+    """What an administrator set: days to claim, how many cases a reader gets in a day, on which weekdays they work, and
+    how long cases are kept."""
 
     claim_days: int = DEFAULT_CLAIM_DAYS
     urgent_claim_days: int = DEFAULT_URGENT_CLAIM_DAYS
     cap_per_day: int = DEFAULT_CAP_PER_DAY
     duty: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Weekdays (0 is Monday) by reader; whoever is not named works every day."""
+    retention: Periods = field(default_factory=Periods)
+    """How long cases are kept; routing does nothing with it."""
 
     def on_duty(self, reader: str, day: date) -> bool:
         return day.weekday() in self.duty.get(reader, WEEKDAYS)

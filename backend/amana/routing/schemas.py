@@ -6,6 +6,7 @@ import json
 import marshmallow as ma
 
 from amana.access.schemas import ActionIn
+from amana.intake.retention import PERIOD_LIMITS
 from amana.protocol.encoding import check_id
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import DESK, FLAGS, LANGUAGE
@@ -50,8 +51,31 @@ class HandOverIn(ActionIn):
     )
 
 
+def _period(name: str, what: str) -> ma.fields.Integer:
+    least, most = PERIOD_LIMITS[name]
+    return ma.fields.Integer(
+        required=True,
+        strict=True,
+        validate=ma.validate.Range(least, most),
+        metadata={"description": what},
+    )
+
+
+class PeriodsFields(ma.Schema):
+    """How long cases are kept, in days (docs/workflow.md)."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    open_days = _period("open_days", "Until a lead looks at what is not decided.")
+    set_aside_days = _period("set_aside_days", "For what was declined, or repeats another case.")
+    kept_days = _period("kept_days", "For what was accepted or referred.")
+    unused_days = _period("unused_days", "At most, for what its witness lets nobody use.")
+    notice_days = _period("notice_days", "How long readers are told before a case expires.")
+
+
 class RulesFields(ma.Schema):
-    """The rules of routing."""
+    """The rules of routing and of keeping."""
 
     class Meta:
         unknown = ma.RAISE
@@ -78,6 +102,7 @@ class RulesFields(ma.Schema):
         validate=ma.validate.Length(max=MAX_PEOPLE_WITH_DUTY),
         metadata={"description": "Weekdays by reader, 0 is Monday; who is not named works daily."},
     )
+    retention = ma.fields.Nested(PeriodsFields, required=True)
 
 
 class RulesIn(ActionIn):

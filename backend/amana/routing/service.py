@@ -4,7 +4,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,9 +15,10 @@ from amana.access.actions import Act
 from amana.access.models import Person, Suspension
 from amana.access.roles import Actor, Permission
 from amana.access.service import intake_key_of, require
-from amana.access.standing import Facts, Standing, standing
-from amana.errors import CaseWithdrawn, Conflict, NotAllowed, NotFound, Unprocessable
+from amana.access.standing import Facts, Standing, is_gone, standing
+from amana.errors import CaseExpired, CaseWithdrawn, Conflict, NotAllowed, NotFound, Unprocessable
 from amana.intake.models import Grant, State, Testimony
+from amana.intake.retention import Periods
 from amana.intake.service import move, rank_of
 from amana.intake.workflow import DECIDED, OPEN
 from amana.protocol.case import GRANT_SIZE
@@ -37,7 +38,6 @@ from amana.routing.rules import (
     may_take,
     route,
 )
-from amana.storage.database import may
 
 ROUTING = "routing"
 FIRST, SECOND = "first", "second"
@@ -112,7 +112,7 @@ def assignments_seen(
     session: Session, actor: Actor, testimony: Testimony, directory: Directory
 ) -> list[Seen]:
     """Return who has a case, or was offered it."""
-    leads = _leads(actor, testimony, directory)
+    is_lead = is_lead_of(actor, testimony, directory)
     return [
         Seen(
             reader=one.reader,
@@ -120,7 +120,7 @@ def assignments_seen(
             by=one.by,
             offered_on=one.offered_on,
             claimed_on=one.claimed_on,
-            explanation=json.loads(one.explanation) if leads else None,
+            explanation=json.loads(one.explanation) if is_lead else None,
         )
         for one in active(session, testimony.case)
     ]
@@ -129,10 +129,12 @@ def assignments_seen(
 def assigned_to(session: Session, actor: Actor, testimony: Testimony) -> Assignment:
     """Return the assignment under which the actor works on a case; whoever did the work may read what they decided.
 
-    Refuses everybody else, also those who hold a grant. Raises CaseWithdrawn, NotAssigned.
+    Refuses everybody else, also those who hold a grant. Raises CaseWithdrawn, CaseExpired, NotAssigned.
     """
     if testimony.state == State.WITHDRAWN:
         raise CaseWithdrawn
+    if testimony.state == State.EXPIRED:
+        raise CaseExpired
     query = (
         sa.select(Assignment)
         .where(Assignment.case == testimony.case, Assignment.reader == actor.id)
@@ -162,14 +164,16 @@ def rules_seen(session: Session, actor: Actor) -> tuple[int, Rules]:
 
 
 def rules_of(document: Mapping[str, Any]) -> Rules:
-    """Read a document of rules whose form was checked."""
+    """Read a document of rules whose form was checked; one from before there were periods has the usual ones."""
     duty = {reader: tuple(days) for reader, days in document["duty"].items()}
-    return Rules(**{**document, "duty": duty})
+    retention = Periods(**document.get("retention", {}))
+    return Rules(**{**document, "duty": duty, "retention": retention})
 
 
 def rules_document(rules: Rules) -> dict[str, Any]:
     """Return rules as they are shown and signed."""
-    return {**vars(rules), "duty": {reader: list(days) for reader, days in rules.duty.items()}}
+    duty = {reader: list(days) for reader, days in rules.duty.items()}
+    return {**vars(rules), "duty": duty, "retention": dict(vars(rules.retention))}
 
 
 def set_rules(
@@ -268,13 +272,16 @@ def _counted(session: Session, query: sa.Select[Any, Any]) -> dict[str, int]:
 
 
 def _works(row: Person, suspended: bool, today: date) -> bool:
-    facts = Facts(
+    return standing(_facts(row, suspended), today) is Standing.ACTIVE
+
+
+def _facts(row: Person, suspended: bool) -> Facts:
+    return Facts(
         suspended=suspended,
         confirmed_on=row.confirmed_on,
         seen_on=row.last_active_on or row.first_seen_on,
         valid_until=row.valid_until,
     )
-    return standing(facts, today) is Standing.ACTIVE
 
 
 def _codes(text: str) -> frozenset[str]:
@@ -341,11 +348,6 @@ def _late(rules: Rules, today: date) -> sa.Select[Assignment]:
             ),
         ),
     )
-
-
-def may_route(session: Session) -> bool:
-    """Tell whether this process may assign cases: the public surface's role may not, the desk's own does it then."""
-    return may(session, "INSERT", Assignment)
 
 
 def route_received(
@@ -470,6 +472,58 @@ def end_unclaimed(session: Session, today: date) -> int:
     return len(rows)
 
 
+def take_back_from_leavers(session: Session, directory: Directory, today: date) -> int:
+    """Take undecided cases back from who no longer reads at their desk, so that routing finds others; returns how many.
+
+    Whom the officers left out is gone at once. Who was suspended, or whose access ended by itself, keeps their cases
+    for as long as a case may wait to be claimed: an administrator may have been late.
+    """
+    since = today - timedelta(days=rules_now(session)[1].claim_days)
+    held = (
+        sa.select(Assignment.reader, Testimony.desk)
+        .join(Testimony, Testimony.case == Assignment.case)
+        .where(Assignment.ended_on.is_(None), Testimony.state.in_(OPEN))
+        .distinct()
+    )
+    people = {row.id: row for row in session.scalars(sa.select(Person))}
+    suspended: dict[str, date] = {
+        row.person: _day(row.suspended_at)
+        for row in session.scalars(sa.select(Suspension).where(Suspension.lifted_at.is_(None)))
+    }
+    done = 0
+    for reader, desk in session.execute(held).all():
+        listed = directory.person(reader)
+        row = people.get(reader)
+        gone = listed is None or desk not in listed.desks
+        if row is not None and not gone:
+            gone = is_gone(_facts(row, reader in suspended), suspended.get(reader), since)
+        if gone:
+            done += _take_back(session, reader, desk, today)
+    return done
+
+
+def _day(moment: datetime) -> date:
+    """Return the day in UTC; SQLite keeps no zone, and keeps UTC."""
+    return moment.date() if moment.tzinfo is None else moment.astimezone(UTC).date()
+
+
+def _take_back(session: Session, reader: str, desk: str, today: date) -> int:
+    theirs = sa.select(Assignment.case).where(
+        Assignment.reader == reader, Assignment.ended_on.is_(None)
+    )
+    undecided = sa.select(Testimony).where(
+        Testimony.case.in_(theirs), Testimony.desk == desk, Testimony.state.in_(OPEN)
+    )
+    done = 0
+    # What somebody works on at this moment is looked at another time.
+    for testimony in session.scalars(undecided.with_for_update(skip_locked=True)).all():
+        for one in active(session, testimony.case):
+            if one.reader == reader:
+                _step_back(session, testimony, one, "reader-gone", today, "release")
+                done += 1
+    return done
+
+
 def _end(assignment: Assignment, because: str, today: date) -> None:
     assignment.ended_on, assignment.ended_because = today, because
 
@@ -490,7 +544,7 @@ def claim(session: Session, actor: Actor, case: str, act: Act) -> None:
         raise Conflict("You have this case already.", slug="claimed-already")
     first = next((one for one in there if one.part == FIRST), None)
     if mine is None and first is not None and first.claimed_on is not None:
-        if not _leads(actor, testimony, act.directory) or not _is_gone(
+        if not is_lead_of(actor, testimony, act.directory) or not _is_gone(
             session, first, testimony, act
         ):
             raise ClaimedAlready
@@ -631,7 +685,7 @@ def _case_to_hand_over(session: Session, actor: Actor, case: str, act: Act) -> T
     if _is_id(case):
         testimony = session.get(Testimony, case, with_for_update=True)
         arrived = testimony is not None and testimony.received_on is not None
-        if testimony is not None and arrived and _leads(actor, testimony, act.directory):
+        if testimony is not None and arrived and is_lead_of(actor, testimony, act.directory):
             return testimony
     return case_of(session, actor, case, lock=True)
 
@@ -641,7 +695,7 @@ def _check_may_hand_over(
 ) -> None:
     if first is not None and first.reader == actor.id and first.claimed_on is not None:
         return
-    if not _leads(actor, testimony, act.directory):
+    if not is_lead_of(actor, testimony, act.directory):
         raise NotAssigned
     if first is None or first.claimed_on is None:
         return
@@ -649,7 +703,8 @@ def _check_may_hand_over(
         raise ClaimedAlready
 
 
-def _leads(actor: Actor, testimony: Testimony, directory: Directory) -> bool:
+def is_lead_of(actor: Actor, testimony: Testimony, directory: Directory) -> bool:
+    """Tell whether somebody leads the desk of a case."""
     leads = {one.id: one.leads for one in directory.desks}
     return actor.id in leads.get(testimony.desk, ())
 

@@ -5,7 +5,7 @@ It knows nothing of what the bytes are, and no text of its errors names a place,
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -13,7 +13,11 @@ from typing import Protocol, Self
 STATE_LIMIT_BYTES = 256 * 1024
 READ_BLOCK_BYTES = 2**20
 
+FILES = "log"
+"""Where the files of the public logs lie, apart from all objects: no case has a name of three letters."""
+
 _KEY = re.compile(r"[a-z2-7]{32}/(0|[1-9][0-9]{0,3})")
+_FILE = re.compile(rf"{FILES}(/[a-z0-9][a-z0-9.-]{{0,63}}){{1,10}}")
 
 
 class StoreUnavailable(Exception):
@@ -109,6 +113,18 @@ class BlobStore(Protocol):
     def delete(self, key: str, progress: Progress) -> None:
         """Delete an object, finished or not, with all that was stored for it; idempotent."""
 
+    def put_files(self, files: Mapping[str, bytes]) -> None:
+        """Put small files of the public logs under their names, each whole or not at all, all durable on return.
+
+        A file that is there is replaced. Raises StoreUnavailable; then some may have been put.
+        """
+
+    def get_file(self, name: str) -> bytes:
+        """Return a file of a public log. Raises BlobMissing, StoreUnavailable."""
+
+    def delete_files(self, folder: str) -> None:
+        """Delete the files directly in a folder of a public log; idempotent. Raises StoreUnavailable."""
+
     def prepare(self) -> None:
         """Make the place where objects rest, if it is not there; idempotent. Raises StoreUnavailable."""
 
@@ -121,3 +137,10 @@ def check_key(key: str) -> str:
     if not _KEY.fullmatch(key):
         raise ValueError("This is not the key of an object.")
     return key
+
+
+def check_file(name: str) -> str:
+    """Return the name of a file or folder of a public log; raise ValueError, without repeating it, for any other."""
+    if not _FILE.fullmatch(name):
+        raise ValueError("This is not the name of a public file.")
+    return name

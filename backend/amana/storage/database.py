@@ -2,12 +2,13 @@
 """Where rows rest: SQLite or PostgreSQL behind one `transaction()`, which alone commits (docs/architecture.md)."""
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
@@ -138,6 +139,53 @@ class Database:
         _configure_sqlite(connection, None)
         return SqliteLine(connection)
 
+    @contextmanager
+    def alone(self, errand: str) -> Iterator[bool]:
+        """Tell whether nobody else, in any process on any machine, is about an errand until the block ends; nobody waits.
+
+        Whoever dies or loses the database lets go of it, so what is done under it must be right without it too.
+        """
+        if self.is_sqlite:
+            with self._alone_on_this_disk(errand) as alone:
+                yield alone
+            return
+        # Not of the pool: requests must not wait for one connection less while an errand takes its time.
+        engine = sa.create_engine(
+            self.url, poolclass=sa.NullPool, hide_parameters=True, isolation_level="AUTOCOMMIT"
+        )
+        with self._faults(), engine.connect() as connection:
+            key = {"key": int.from_bytes(hashlib.sha256(errand.encode()).digest()[:8], signed=True)}
+            lock = sa.text("SELECT pg_try_advisory_lock(:key)")
+            alone = connection.execute(lock, key).scalar() is True
+            try:
+                yield alone
+            finally:
+                # Closing the connection would let go too, a moment later.
+                with suppress(SQLAlchemyError):
+                    connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
+
+    @contextmanager
+    def _alone_on_this_disk(self, errand: str) -> Iterator[bool]:
+        if self.url.database in (None, "", ":memory:"):
+            yield True
+            return
+        try:
+            descriptor = _lock_file(f"{self.url.database}.{errand}.lock", deadline=0.0)
+        except DatabaseUnavailable:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def watching(self) -> Iterator[sa.Connection]:
+        """Give a connection to ask the same again and again; each answer is of its own moment, and nothing is locked."""
+        options = {"isolation_level": "AUTOCOMMIT", "amana_watches": True}
+        with self._faults(), self.engine.connect().execution_options(**options) as connection:
+            yield connection
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a statement passes."""
         with self.reading() as session:
@@ -239,5 +287,6 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("amana_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("amana_watches"):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("amana_writes") else "BEGIN")

@@ -11,24 +11,29 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from amana.storage.blobs import (
+    FILES,
     READ_BLOCK_BYTES,
     Appender,
     BlobDamaged,
     BlobMissing,
     Progress,
     StoreUnavailable,
+    check_file,
     check_key,
 )
 
 _DAY_SECONDS = 86_400
 MARK = ".amana"
+DRAFTS = ".drafts"
 
 
 class FolderStore:
@@ -40,6 +45,7 @@ class FolderStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._settling = ThreadPoolExecutor(4, thread_name_prefix="settling")
 
     def resume(
         self,
@@ -129,6 +135,37 @@ class FolderStore:
             except OSError as error:
                 if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
                     raise
+
+    def put_files(self, files: Mapping[str, bytes]) -> None:
+        """Write each file beside its place and give it its name; a reader sees the one before or the new one."""
+        with self._in_place():
+            drafts = self.root / FILES / DRAFTS
+            drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths = {self.root / check_file(name): content for name, content in files.items()}
+            folders = {folder for path in paths for folder in _made(path.parent)}
+            # Side by side, because the disk settles many in the time of one.
+            written = list(self._settling.map(partial(_write_draft, drafts), paths.values()))
+            for path, draft in zip(paths, written, strict=True):
+                draft.rename(path)
+            list(self._settling.map(partial(_settle_folders, above=0), folders))
+
+    def get_file(self, name: str) -> bytes:
+        """Return a file of a public log."""
+        with self._in_place():
+            try:
+                return (self.root / check_file(name)).read_bytes()
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                raise BlobMissing from None
+
+    def delete_files(self, folder: str) -> None:
+        """Delete a folder of a public log that holds files only."""
+        path = self.root / check_file(folder)
+        with self._in_place():
+            if path.is_dir():
+                for one in path.iterdir():
+                    one.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    path.rmdir()
 
     def prepare(self) -> None:
         with _faults():
@@ -257,6 +294,34 @@ def _faults() -> Iterator[None]:
     except OSError:
         # The text of the error names the file, and with it the case.
         raise StoreUnavailable from None
+
+
+def _made(folder: Path) -> set[Path]:
+    """Make a folder; returns it, and those above it in which something new lies."""
+    changed = {folder}
+    missing = folder
+    while not missing.is_dir():
+        missing = missing.parent
+        changed.add(missing)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return changed
+
+
+def _write_draft(drafts: Path, content: bytes) -> Path:
+    """Write a file under a name of its own, durable; whoever died while doing it leaves it behind."""
+    draft = drafts / secrets.token_hex(16)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        _settle(descriptor)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return draft
 
 
 def _partial(path: Path) -> Path:

@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +33,7 @@ from amana.storage.blobs import (
     BlobMissing,
     Progress,
     StoreUnavailable,
+    check_file,
     check_key,
 )
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 PART_BYTES = 8 * 2**20
 PARTS_IN_FLIGHT = 2
+FILES_IN_FLIGHT = 4
 # The ETags of this many parts fit into the bookkeeping; an even larger object travels in larger parts.
 _MOST_PARTS = 5000
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
@@ -196,6 +198,40 @@ class S3Store:
                 self._abort(key, state.upload)
         self._sweep(key)
         self._delete_versions(self._name(key))
+
+    def put_files(self, files: Mapping[str, bytes]) -> None:
+        """Put small objects, several at a time."""
+        named = [
+            (f"{self.settings.prefix}{check_file(name)}", body) for name, body in files.items()
+        ]
+        with ThreadPoolExecutor(FILES_IN_FLIGHT, thread_name_prefix="files") as senders:
+            for done in [senders.submit(self._put_file, name, body) for name, body in named]:
+                done.result()
+
+    def get_file(self, name: str) -> bytes:
+        """Return a small object."""
+        with _faults():
+            answer = self._s3.get_object(**self._at(f"{self.settings.prefix}{check_file(name)}"))
+            return answer["Body"].read()
+
+    def delete_files(self, folder: str) -> None:
+        """Delete the small objects below a name, in all their versions."""
+        name = f"{self.settings.prefix}{check_file(folder)}/"
+        with _faults():
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.settings.bucket, Prefix=name
+            )
+            found = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        for one in found:
+            self._remove(one)
+            self._delete_versions(one)
+
+    def _put_file(self, name: str, body: bytes) -> None:
+        try:
+            with _faults():
+                self._put(name, body)
+        except (BlobMissing, _Exists):
+            raise StoreUnavailable from None
 
     def prepare(self) -> None:
         try:

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Commands of partners, who receive what a witness lets go to them. They need no network and reach into nothing."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from amana.cli.options import FILE, json_option, root_option
+from amana.cli.staff import key_option
+from amana.cli.verify import show_checks
+from amana.client.errors import NotVerified, Usage
+from amana.client.handover import receive as receive_bundle
+from amana.client.keyfile import read_key, read_passphrase
+from amana.client.progress import progress_for
+from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
+from amana.protocol.encoding import canonical
+
+
+@click.group()
+def partner() -> None:
+    """Receive testimonies that their witnesses let go to you."""
+
+
+@partner.command()
+@click.argument("file", type=FILE)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="A new folder for the bundle."
+)
+@click.option(
+    "--receipt",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="A new file for your signed receipt, which goes back to whoever brought you the bundle.",
+)
+@root_option
+@key_option
+@json_option
+@click.pass_context
+def receive(
+    ctx: click.Context,
+    file: Path,
+    out: Path,
+    receipt: Path,
+    root: Path,
+    key: Path,
+    as_json: bool,
+) -> None:
+    """Open the sealed bundle FILE with your key, check all of it, and sign for it."""
+    if receipt.exists():
+        raise Usage("There is a file of this name already.", slug="file-exists")
+    received = receive_bundle(
+        file,
+        read_key(key, read_passphrase()),
+        read_limited(root, ROOT_LIMIT_BYTES),
+        out,
+        datetime.now(UTC).date(),
+        progress_for(as_json=as_json),
+    )
+    if received.receipt is not None:
+        try:
+            receipt.write_bytes(canonical(received.receipt))
+        except OSError:
+            raise Usage("The receipt cannot be written.", slug="file-unusable") from None
+    verified = received.receipt is not None
+    if as_json:
+        checks = [asdict(one) for one in received.checks]
+        click.echo(json.dumps({"verified": verified, "checks": checks}))
+    else:
+        show_checks(received.checks)
+        if verified:
+            click.echo(f"\nThe bundle is in {out}. Give {receipt} back to whoever brought it.")
+    if not verified:
+        click.echo("bundle-invalid: The bundle does not verify; nothing was kept.", err=True)
+        ctx.exit(NotVerified.exit_status)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Give waiting leaves their places, without a gap, by one process at a time; knows nothing of trees and stores.
+
+An event commits with its waiting leaf, and takes no lock for it. One process holds the lease and moves
+waiting leaves into their log in batches: one transaction takes them out of the queue, counts the log on
+and puts them in. Either all of that is there or nothing, so that a process that dies at any
+instruction leaves neither a gap nor a leaf twice, and the next one finds what waits.
+
+Two can never both number: the transaction begins with an update of the lease's row that only the holder of
+the newest term gets through, and the row stays locked to its end. Whoever was stopped and wakes up in an older
+term is turned away there. Nothing of this is held while anybody else commits.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from amana.custody.models import Log, LoggedLeaf, SequencerLease, WaitingLeaf
+from amana.protocol.encoding import random_id
+from amana.storage.database import Database, table_of
+
+BATCH: Final = 2000
+LEASE_SECONDS: Final = 3.0
+"""How long a holder that does not beat is believed to live."""
+
+_LEASE, _WAITING, _LEAVES = map(table_of, (SequencerLease, WaitingLeaf, LoggedLeaf))
+_LOGS = table_of(Log)
+
+
+class Deposed(Exception):
+    """Another process holds the lease now."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """The time during which one process gives places."""
+
+    holder: str
+    number: int
+
+
+class Lease:
+    """One process's wish to be the sequencer. Owned by one thread.
+
+    It believes that another one lives as long as its beat changes, by its own clock, so that no two
+    clocks have to agree.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._holder = random_id()
+        self._seen: tuple[int, int] | None = None
+        self._seen_at = 0.0
+
+    def hold(self) -> Term | None:
+        """Keep the lease, or take it if nobody lives who has it; None while another process does."""
+        with self._database.transaction() as session:
+            found = session.execute(sa.select(_LEASE.c.holder, _LEASE.c.term, _LEASE.c.beat)).one()
+            if found.holder == self._holder:
+                term = Term(self._holder, found.term)
+                fence(session, term)
+                return term
+            if self._may_live(found.holder, found.term, found.beat):
+                return None
+            taken = session.execute(
+                sa.update(_LEASE)
+                .where(_LEASE.c.term == found.term, _LEASE.c.beat == found.beat)
+                .values(holder=self._holder, term=found.term + 1, beat=0)
+                .returning(_LEASE.c.term)
+            ).scalar()
+            return None if taken is None else Term(self._holder, taken)
+
+    def release(self) -> None:
+        """Leave the lease to whoever comes first, if it is held."""
+        with self._database.transaction() as session:
+            mine = sa.update(_LEASE).where(_LEASE.c.holder == self._holder)
+            session.execute(mine.values(holder="", beat=_LEASE.c.beat + 1))
+
+    def _may_live(self, holder: str, term: int, beat: int) -> bool:
+        if not holder:
+            return False
+        if self._seen != (term, beat):
+            self._seen, self._seen_at = (term, beat), self._clock()
+            return True
+        return self._clock() - self._seen_at < LEASE_SECONDS
+
+
+def fence(session: Session, term: Term) -> None:
+    """Beat, and lock the lease's row to the end of the transaction. Raises Deposed for a term that is over."""
+    beaten = session.execute(
+        sa.update(_LEASE)
+        .where(_LEASE.c.holder == term.holder, _LEASE.c.term == term.number)
+        .values(beat=_LEASE.c.beat + 1)
+        .returning(_LEASE.c.id)
+    ).scalar()
+    if beaten is None:
+        raise Deposed
+
+
+def is_over(session: Session, term: Term) -> bool:
+    """Tell whether another term has begun; locks nothing."""
+    found = session.execute(sa.select(_LEASE.c.holder, _LEASE.c.term)).one()
+    return (found.holder, found.term) != (term.holder, term.number)
+
+
+def is_waiting(connection: sa.Connection) -> bool:
+    """Tell whether any leaf waits; locks nothing, so that it can be asked a hundred times a second."""
+    return connection.execute(_OLDEST).scalar() is not None
+
+
+_OLDEST = sa.select(_WAITING.c.id).order_by(_WAITING.c.id).limit(1)
+
+# What `_number` does, in one statement: what takes the log's time otherwise is not the work but the way there.
+# Each part sees the table as it was when the statement began, and the lease's row as it is once it is locked.
+_NUMBER_AT_ONCE = sa.text("""
+WITH beaten AS (
+    UPDATE sequencer_lease SET beat = beat + 1 WHERE holder = :holder AND term = :term RETURNING id
+), taken AS (
+    DELETE FROM waiting_leaves WHERE id IN (
+        SELECT id FROM waiting_leaves
+        WHERE kind = :kind AND EXISTS (SELECT 1 FROM beaten) ORDER BY id LIMIT :batch
+    ) RETURNING id, entry
+), counted AS (
+    UPDATE logs SET size = size + (SELECT count(*) FROM taken)
+    WHERE id = :log AND EXISTS (SELECT 1 FROM taken) RETURNING size
+), placed AS (
+    INSERT INTO log_leaves (log, place, entry)
+    SELECT :log, counted.size - row_number() OVER (ORDER BY taken.id DESC), taken.entry FROM taken, counted
+    RETURNING place
+)
+SELECT (SELECT count(*) FROM beaten) AS beaten, (SELECT count(*) FROM placed) AS placed
+""")
+
+
+def number(session: Session, term: Term, log: int, kind: str, limit: int = BATCH) -> int:
+    """Move the oldest waiting leaves of one kind into a log, in the order of writing; returns how many.
+
+    Raises Deposed.
+    """
+    if session.connection().dialect.name != "postgresql":
+        return _number(session, term, log, kind, limit)
+    named = {
+        "holder": term.holder,
+        "term": term.number,
+        "kind": kind,
+        "log": log,
+        "batch": limit,
+    }
+    row = session.connection().execute(_NUMBER_AT_ONCE, named).one()
+    if not row.beaten:
+        raise Deposed
+    return int(row.placed)
+
+
+def _number(session: Session, term: Term, log: int, kind: str, limit: int) -> int:
+    fence(session, term)
+    oldest = (
+        sa.select(_WAITING.c.id).where(_WAITING.c.kind == kind).order_by(_WAITING.c.id).limit(limit)
+    )
+    taken = session.execute(
+        sa.delete(_WAITING)
+        .where(_WAITING.c.id.in_(oldest))
+        .returning(_WAITING.c.id, _WAITING.c.entry)
+    ).all()
+    if not taken:
+        return 0
+    size = session.execute(
+        sa.update(_LOGS)
+        .where(_LOGS.c.id == log)
+        .values(size=_LOGS.c.size + len(taken))
+        .returning(_LOGS.c.size)
+    ).scalar_one()
+    rows = [
+        {"log": log, "place": place, "entry": entry}
+        for place, (_, entry) in enumerate(sorted(taken, key=lambda one: one.id), size - len(taken))
+    ]
+    session.execute(sa.insert(_LEAVES), rows)
+    return len(rows)

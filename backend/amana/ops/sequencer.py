@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""Keep both logs going: two threads beside the service, or one pass of `amana maintain`. One process at a time does it."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import sqlalchemy as sa
+
+from amana.api.services import Services
+from amana.custody.publishing import LogRefused, OpenLog, Publisher, open_log
+from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, is_waiting, number
+from amana.custody.service import CUSTODY, DIRECTORY
+from amana.directory import service as directory
+from amana.errors import Refusal
+from amana.logs import log_event, log_failure
+from amana.protocol.checkpoint import NoteKey
+from amana.protocol.signing import SigningKey
+from amana.protocol.tiles import Edge
+from amana.storage.blobs import StoreUnavailable
+from amana.storage.database import Database, DatabaseUnavailable
+
+LOOK_SECONDS: Final = 0.015
+"""How often the queue is looked at; leaves that came meanwhile get their places together."""
+
+GATHER_SECONDS: Final = 0.05
+"""How long leaves gather between two checkpoints, when one comes after the other: each costs the same few files."""
+
+BEAT_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 1.0
+"""How long nothing is tried after something failed, and how often whoever has not the lease asks for it."""
+
+AGAIN_SECONDS: Final = 15.0
+"""How often a refused log is looked at again: the operator may have recovered it."""
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A log as the root pins it, and the key that this server has for it."""
+
+    kind: str
+    key: NoteKey
+    signing: SigningKey
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one term works on: the logs that may go on, each with the edge it goes on from, and those that may not."""
+
+    term: Term
+    version: int | None
+    pinned: tuple[Pinned, ...]
+    open: tuple[tuple[OpenLog, Edge], ...]
+    refused: frozenset[str]
+    began: float
+
+
+def pinned_logs(services: Services, database: Database) -> tuple[Pinned, ...]:
+    """Return the logs of the root in force; none before the operator has configured a root."""
+    try:
+        root = services.trusted_root()
+    except Refusal:
+        return ()
+    with database.reading() as session:
+        pins = directory.pinned(session, root)
+    return (
+        Pinned(CUSTODY, pins.custody_log, services.secrets.custody_log),
+        Pinned(DIRECTORY, pins.directory_log, services.secrets.directory_log),
+    )
+
+
+def take_up(
+    services: Services, database: Database, term: Term, known: frozenset[str] = frozenset()
+) -> Work:
+    """Take up the logs that the root pins; of those that may not go on, what is not `known` is written to the log."""
+    with database.reading() as session:
+        version = directory.latest_version(session)
+    pinned = pinned_logs(services, database)
+    taken, refused = [], set()
+    for one in pinned:
+        try:
+            taken.append(open_log(database, services.blobs, one.kind, one.key, one.signing))
+        except LogRefused as error:
+            refused.add(error.slug)
+    for slug in sorted(refused - known):
+        log_event(slug)
+    return Work(term, version, pinned, tuple(taken), frozenset(refused), time.monotonic())
+
+
+def give_places(database: Database, work: Work) -> int:
+    """Give places to what waits for the open logs, a batch of each; returns how many leaves."""
+    total = 0
+    for log, _ in work.open:
+        with database.transaction() as session:
+            total += number(session, work.term, log.id, log.kind)
+    return total
+
+
+class Sequencer:
+    """Two threads of a server process: one gives places, which no slow store delays; the other publishes.
+
+    Every process has one, and the one with the lease works. Any may die at any instruction (why that harms
+    nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds.
+    The numbering thread alone writes `_work` and `_beaten_at`, the publishing thread `_publishing`.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        # Of its own, so that it never waits for a connection behind three hundred requests.
+        self._database = Database(services.config.database_url, pool_size=2)
+        self._lease = Lease(self._database)
+        self._stopping = threading.Event()
+        self._placed = threading.Event()
+        self._work: Work | None = None
+        self._beaten_at: float | None = None
+        self._publishing: tuple[Work, Publisher] | None = None
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(name, step, forget), name=name, daemon=True)
+            for name, step, forget in (
+                ("numbering", self._number, self._forget_work),
+                ("publishing", self._publish, self._forget_publishing),
+            )
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def leads(self) -> bool:
+        """Tell whether this process looks after the logs now."""
+        return self._work is not None
+
+    def stop(self) -> None:
+        """End the threads and leave the lease to another process at once."""
+        self._stopping.set()
+        self._placed.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+        with suppress(DatabaseUnavailable):
+            self._lease.release()
+        self._database.dispose()
+
+    def _repeat(self, name: str, step: Callable[[], None], forget: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            try:
+                step()
+                continue
+            except Deposed:
+                pass
+            except LogRefused as refused:
+                log_event(refused.slug)
+            except (DatabaseUnavailable, StoreUnavailable, Refusal):
+                log_event(f"{name}-failed")
+            except Exception as error:
+                # Whatever it was: leaves must go on getting their places once it is over.
+                log_failure(error, None, name)
+            forget()
+            self._stopping.wait(PAUSE_SECONDS)
+
+    def _forget_work(self) -> None:
+        self._work = self._beaten_at = None
+
+    def _forget_publishing(self) -> None:
+        # Its edges may be behind what another process published.
+        self._publishing = None
+
+    def _number(self) -> None:
+        if self._is_due():
+            self._beat()
+        if self._work is None:
+            self._stopping.wait(PAUSE_SECONDS)
+            self._beaten_at = None
+            return
+        with self._database.watching() as connection:
+            self._watch(connection)
+
+    def _watch(self, connection: sa.Connection) -> None:
+        """Look after the queue until the next beat, over one connection."""
+        work = self._work
+        while work is not None and not self._is_due() and not self._stopping.is_set():
+            if is_waiting(connection) and give_places(self._database, work):
+                self._placed.set()
+            self._stopping.wait(LOOK_SECONDS)
+
+    def _is_due(self) -> bool:
+        return self._beaten_at is None or time.monotonic() - self._beaten_at >= BEAT_SECONDS
+
+    def _beat(self) -> None:
+        term = self._lease.hold()
+        self._beaten_at = time.monotonic()
+        if term is None:
+            self._work = None
+        elif self._is_outdated(self._work, term):
+            known = self._work.refused if self._work else frozenset()
+            self._work = take_up(self._services, self._database, term, known)
+            self._placed.set()
+
+    def _is_outdated(self, work: Work | None, term: Term) -> bool:
+        """Tell whether the logs have to be taken up: a new term, perhaps a new root, or something to be tried again."""
+        if work is None or work.term != term or not work.pinned:
+            return True
+        if work.refused and time.monotonic() - work.began >= AGAIN_SECONDS:
+            return True
+        with self._database.reading() as session:
+            return directory.latest_version(session) != work.version
+
+    def _publish(self) -> None:
+        self._placed.wait(PAUSE_SECONDS)
+        self._placed.clear()
+        work = self._work
+        if work is None:
+            return
+        if self._publishing is None or self._publishing[0] is not work:
+            publisher = Publisher(self._database, self._services.blobs)
+            for log, edge in work.open:
+                publisher.take_up(log, edge)
+            self._publishing = (work, publisher)
+        publisher = self._publishing[1]
+        if sum(publisher.publish(work.term, log) for log, _ in work.open):
+            self._placed.set()
+            self._stopping.wait(GATHER_SECONDS)
+
+
+def sequence(services: Services) -> dict[str, int]:
+    """Number and publish all that waits, unless a server process does it; returns how many leaves of each."""
+    lease = Lease(services.database)
+    term = lease.hold()
+    until = time.monotonic() + LEASE_SECONDS + PAUSE_SECONDS
+    # A server that was killed seems to have the lease for as long as it might only be slow.
+    while term is None and time.monotonic() < until and _is_waiting(services.database):
+        time.sleep(10 * LOOK_SECONDS)
+        term = lease.hold()
+    done = {"leaves_numbered": 0, "leaves_published": 0}
+    if term is None:
+        return done
+    try:
+        work = take_up(services, services.database, term)
+        publisher = Publisher(services.database, services.blobs)
+        for log, edge in work.open:
+            publisher.take_up(log, edge)
+        while count := give_places(services.database, work):
+            done["leaves_numbered"] += count
+        while count := sum(publisher.publish(term, log) for log, _ in work.open):
+            done["leaves_published"] += count
+    finally:
+        lease.release()
+    return done
+
+
+def _is_waiting(database: Database) -> bool:
+    with database.watching() as connection:
+        return is_waiting(connection)

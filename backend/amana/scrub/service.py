@@ -1,0 +1,385 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What is stored of a testimony is what its receipt says: compared, noted, and never repaired. Never commits."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from amana.access.models import SignedAction
+from amana.consent.models import ControlStatement
+from amana.custody import service as custody
+from amana.intake.models import Grant, ObjectState, Testimony, UploadedObject
+from amana.intake.service import policy_chain
+from amana.protocol.action import body_sha256
+from amana.protocol.consent import check_chain
+from amana.protocol.control import parse_control
+from amana.protocol.encoding import random_id, sha256_hex, unb64
+from amana.protocol.errors import ProtocolError
+from amana.protocol.receipt import verify_receipt
+from amana.review.models import Note
+from amana.scrub.models import Damage
+
+LISTED = 20
+"""How many damaged cases are named at once."""
+PAGE = 200
+_SEALED_IN_BODY = {"note": "sealed", "decide": "reason", "grant": "grant", "hand-over": "grant"}
+
+
+class Fault(StrEnum):
+    """What is wrong with a stored part."""
+
+    MISSING = "missing"
+    DIFFERS = "differs"
+
+
+# Objects, which rest in the object store
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object of a received testimony, and what it must be."""
+
+    case: str
+    n: int
+    size: int
+    sha256: str
+    checked_on: date
+
+    @property
+    def key(self) -> str:
+        return f"{self.case}/{self.n}"
+
+    @property
+    def part(self) -> str:
+        return f"object {self.n}"
+
+
+def objects_due(session: Session, since: date, after: StoredObject | None) -> list[StoredObject]:
+    """Return a page of the objects that were last checked on `since` or before, the longest ago first."""
+    order = (UploadedObject.checked_on, UploadedObject.case, UploadedObject.n)
+    query = _objects().where(UploadedObject.checked_on <= since).order_by(*order).limit(PAGE)
+    if after is not None:
+        query = query.where(sa.tuple_(*order) > sa.tuple_(after.checked_on, after.case, after.n))
+    return [StoredObject(*row) for row in session.execute(query)]
+
+
+def damaged_objects(session: Session) -> list[StoredObject]:
+    """Return the objects that were found damaged and not whole since."""
+    damaged = sa.exists().where(
+        Damage.case == UploadedObject.case,
+        Damage.part == sa.literal("object ") + sa.cast(UploadedObject.n, sa.String),
+        Damage.mended_on.is_(None),
+    )
+    query = _objects().where(damaged).order_by(UploadedObject.checked_on, UploadedObject.case)
+    return [StoredObject(*row) for row in session.execute(query.limit(PAGE))]
+
+
+def _objects() -> sa.Select[Any]:
+    columns: list[Any] = [
+        UploadedObject.case,
+        UploadedObject.n,
+        UploadedObject.size,
+        UploadedObject.sealed_sha256,
+        UploadedObject.checked_on,
+    ]
+    kept = UploadedObject.checked_on.is_not(None), UploadedObject.state == ObjectState.VERIFIED
+    return sa.select(*columns).where(*kept)
+
+
+def note_object(session: Session, one: StoredObject, fault: Fault | None, today: date) -> bool:
+    """Note how an object was found. False, and nothing is noted, where it was given up for destruction meanwhile."""
+    row = session.get(UploadedObject, (one.case, one.n), with_for_update=True)
+    if row is None or row.state != ObjectState.VERIFIED:
+        return False
+    row.checked_on = today
+    _note(
+        session, one.case, {one.part} if fault is None else set(), _faults(one.part, fault), today
+    )
+    return True
+
+
+def _faults(part: str, fault: Fault | None) -> dict[str, Fault]:
+    return {} if fault is None else {part: fault}
+
+
+# Parts that are kept in rows
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """A received case, and when its parts in rows were last checked."""
+
+    case: str
+    checked_on: date
+
+
+def cases_due(session: Session, since: date, after: StoredCase | None) -> list[StoredCase]:
+    """Return a page of the cases whose parts in rows were last checked on `since` or before, the longest ago first."""
+    order = (Testimony.checked_on, Testimony.case)
+    query = sa.select(Testimony.case, Testimony.checked_on).order_by(*order).limit(PAGE)
+    query = query.where(Testimony.checked_on <= since)
+    if after is not None:
+        query = query.where(sa.tuple_(*order) > sa.tuple_(after.checked_on, after.case))
+    return [StoredCase(row.case, row.checked_on) for row in session.execute(query)]
+
+
+def damaged_cases(session: Session) -> list[StoredCase]:
+    """Return the cases of which parts in rows were found damaged and not whole since."""
+    query = (
+        sa.select(Testimony.case, Testimony.checked_on)
+        .join(Damage, Testimony.case == Damage.case)
+        .where(Damage.mended_on.is_(None), Damage.part.not_like("object %"))
+        .where(Testimony.checked_on.is_not(None))
+        .distinct()
+    )
+    rows = session.execute(query.order_by(Testimony.case).limit(PAGE))
+    return [StoredCase(row.case, row.checked_on) for row in rows if row.checked_on]
+
+
+def check_case(
+    session: Session, case: str, custody_keys: Collection[str], today: date
+) -> int | None:
+    """Compare the parts of a case that are kept in rows with what was signed about them, and note how they were found.
+
+    Returns how many bytes were read; None where the case was destroyed meanwhile. It is locked, so that nothing of it
+    is destroyed while it is looked at; grants and notes are read before the actions that brought them, so that what is
+    added meanwhile is no fault.
+    """
+    testimony = session.get(Testimony, case, with_for_update=True)
+    if testimony is None or testimony.checked_on is None:
+        return None
+    found = _Found()
+    event = _receipt_event(testimony, custody_keys, found)
+    if event is not None:
+        found.compare("manifest", testimony.manifest, event["manifest_sha256"])
+        _check_objects_listed(session, testimony, event["objects"], found)
+    _check_policies(session, testimony, event, found)
+    _check_grants_and_notes(session, case, event, found)
+    testimony.checked_on = today
+    _note(session, case, found.seen - found.faults.keys(), found.faults, today)
+    return found.bytes_read
+
+
+class _Found:
+    """What was looked at of one case."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self.faults: dict[str, Fault] = {}
+        self.bytes_read = 0
+
+    def compare(self, part: str, content: bytes, *accepted: str) -> None:
+        """Note a part with one of the accepted hashes as whole, another as damaged."""
+        self.seen.add(part)
+        self.bytes_read += len(content)
+        if not content:
+            self.lack(part)
+        elif sha256_hex(content) not in accepted:
+            self.faults[part] = Fault.DIFFERS
+
+    def lack(self, part: str) -> None:
+        self.seen.add(part)
+        self.faults[part] = Fault.MISSING
+
+    def say(self, part: str, is_whole: bool) -> None:
+        self.seen.add(part)
+        if not is_whole:
+            self.faults[part] = Fault.DIFFERS
+
+
+def _receipt_event(
+    testimony: Testimony, custody_keys: Collection[str], found: _Found
+) -> dict[str, Any] | None:
+    """Return the event of the receipt; None where the receipt itself is damaged."""
+    for key in custody_keys:
+        try:
+            receipt = verify_receipt(json.loads(testimony.receipt or "null"), key)
+        except (ValueError, RecursionError, ProtocolError):
+            continue
+        if receipt.case == testimony.case:
+            found.say("receipt", True)
+            return receipt.event
+    found.say("receipt", False)
+    return None
+
+
+def _check_objects_listed(
+    session: Session, testimony: Testimony, listed: Sequence[Mapping[str, Any]], found: _Found
+) -> None:
+    """Compare an account that came inline, and what the rows of the others say; their bytes are another matter."""
+    query = sa.select(UploadedObject).where(UploadedObject.case == testimony.case)
+    rows = {row.n: (row.size, row.sealed_sha256) for row in session.scalars(query)}
+    for one in listed:
+        n, is_there = one["i"], (one["size"], one["sealed_sha256"])
+        if n == 0 and n not in rows:
+            found.compare("account", testimony.account, one["sealed_sha256"])
+        elif n not in rows:
+            found.lack(f"row of object {n}")
+        else:
+            found.say(f"row of object {n}", rows[n] == is_there)
+
+
+def _check_policies(
+    session: Session, testimony: Testimony, event: Mapping[str, Any] | None, found: _Found
+) -> None:
+    try:
+        chain = policy_chain(session, testimony)
+        check_chain(chain)
+    except ProtocolError:
+        found.say("policies", False)
+        return
+    first = chain[0].policy
+    whole = event is None or first.sha256 == event["policy_sha256"]
+    found.say("policies", whole and first.control == testimony.control)
+    _check_statements(session, testimony, [one.policy.sha256 for one in chain[1:]], found)
+
+
+def _check_statements(
+    session: Session, testimony: Testimony, policies: list[str], found: _Found
+) -> None:
+    """Verify what the witness said later; each later policy is in one of these statements."""
+    query = sa.select(ControlStatement).where(ControlStatement.case == testimony.case)
+    brought = []
+    for row in session.scalars(query.order_by(ControlStatement.seq)):
+        found.bytes_read += len(row.document)
+        try:
+            said = parse_control(json.loads(row.document))
+        except (ValueError, RecursionError, ProtocolError):
+            found.say(f"statement {row.seq}", False)
+            continue
+        same = (said.sha256, said.control) == (row.sha256, testimony.control)
+        found.say(f"statement {row.seq}", same)
+        if said.policy is not None:
+            brought.append(said.policy.sha256)
+    found.say("later policies", brought == policies)
+
+
+def _check_grants_and_notes(
+    session: Session, case: str, event: Mapping[str, Any] | None, found: _Found
+) -> None:
+    """Compare each with the receipt, or with the signed action by which it came."""
+    grants = {
+        row.reader: (row.intake_key, sha256_hex(row.sealed), len(row.sealed))
+        for row in session.scalars(sa.select(Grant).where(Grant.case == case))
+    }
+    notes = {}
+    rows = sa.select(Note.n, Note.sealed).where(Note.case == case).order_by(Note.n)
+    for n, sealed in session.execute(rows).yield_per(PAGE // 10):
+        notes[n] = sha256_hex(sealed)
+        found.bytes_read += len(sealed)
+    received, signed = _received_grants(event), _signed(session, case, found)
+    for reader, (intake_key, sha256, size) in grants.items():
+        found.bytes_read += size
+        known = {*received.get(reader, ()), *signed.get("grant", ())}
+        found.say(f"grant {reader}", event is None or (intake_key, sha256) in known)
+    for reader in received:
+        if reader not in grants:
+            found.lack(f"grant {reader}")
+    written = {sha256 for _, sha256 in signed.get("sealed", ())}
+    for n, sha256 in notes.items():
+        found.say(f"note {n}", sha256 in written)
+
+
+def _received_grants(event: Mapping[str, Any] | None) -> dict[str, set[tuple[str, str]]]:
+    listed = [] if event is None else event["grants"]
+    return {one["reader"]: {(one["intake_key"], one["sha256"])} for one in listed}
+
+
+def _signed(session: Session, case: str, found: _Found) -> dict[str, set[tuple[str, str]]]:
+    """Return the grants (key and hash) and notes that actions brought; the body of each must be the signed one."""
+    query = (
+        sa.select(SignedAction)
+        .where(SignedAction.case == case, SignedAction.action.in_(_SEALED_IN_BODY))
+        .where(SignedAction.body.is_not(None))
+        .execution_options(yield_per=PAGE // 10)
+    )
+    brought: dict[str, set[tuple[str, str]]] = {}
+    for row in session.scalars(query):
+        found.bytes_read += len(row.body or b"")
+        try:
+            body = json.loads(row.body or b"")
+            whole = body_sha256(body) == json.loads(row.document)["body_sha256"]
+            sealed = body[_SEALED_IN_BODY[row.action]]
+            sha256 = None if sealed is None else sha256_hex(unb64(sealed))
+        except (ValueError, KeyError, TypeError, RecursionError, ProtocolError):
+            whole, sha256 = False, None
+        found.say(f"action {row.nonce}", whole)
+        if whole and sha256 is not None:
+            kind = "grant" if row.action in ("grant", "hand-over") else "sealed"
+            brought.setdefault(kind, set()).add((body.get("intake_key") or "", sha256))
+    return brought
+
+
+# What was found
+
+
+def _note(
+    session: Session,
+    case: str,
+    whole: Collection[str],
+    faults: Mapping[str, Fault],
+    today: date,
+) -> None:
+    """Note new damages, and those that are mended, each with an event; what is known already is not said again."""
+    query = sa.select(Damage).where(Damage.case == case, Damage.mended_on.is_(None))
+    known = {one.part: one for one in session.scalars(query)}
+    for part in sorted(whole & known.keys()):
+        known[part].mended_on = today
+        _record(session, "verification-mended", case, part, known[part].fault, today)
+    for part, fault in sorted(faults.items()):
+        before = known.get(part)
+        if before is not None and before.fault == fault:
+            continue
+        if before is None:
+            made = Damage(id=random_id(), case=case, part=part, fault=fault, found_on=today)
+            session.add(made)
+        else:
+            before.fault = fault
+        _record(session, "verification-failed", case, part, fault, today)
+
+
+def _record(session: Session, kind: str, case: str, part: str, fault: str, today: date) -> None:
+    event = {
+        "v": 1,
+        "kind": kind,
+        "case": case,
+        "part": part,
+        "fault": fault,
+        "found_on": today.isoformat(),
+    }
+    custody.record(session, event)
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """How many parts are damaged now, and some of the cases that they belong to."""
+
+    parts: int
+    cases: list[str]
+
+
+def damages(session: Session) -> Damaged:
+    """Return what is damaged of what is still kept."""
+    open_ = (
+        sa.select(Damage.case)
+        .join(Testimony, Testimony.case == Damage.case)
+        .where(Damage.mended_on.is_(None), Testimony.checked_on.is_not(None))
+    )
+    parts = session.scalar(sa.select(sa.func.count()).select_from(open_.subquery())) or 0
+    cases = session.scalars(open_.distinct().order_by(Damage.case).limit(LISTED))
+    return Damaged(parts, list(cases))
+
+
+def late(session: Session, since: date) -> int:
+    """Count what was last checked on `since` or before, up to a thousand of each: objects, and cases."""
+    count = 0
+    for column in (UploadedObject.checked_on, Testimony.checked_on):
+        some = sa.select(column).where(column <= since).limit(1000).subquery()
+        count += session.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+    return count

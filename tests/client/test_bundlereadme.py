@@ -1,0 +1,89 @@
+"""A stranger's journey: the bundle, the root, a shell, openssl and coreutils; nothing of ours is installed."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from amana.client.bundlereadme import commands_of
+from tests.support.bundles import Bundle, bundle_in
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
+    with bundle_in(tmp_path_factory.mktemp("bundle")) as made:
+        yield made
+
+
+def stranger(folder: Path, root: bytes, language: str = "en") -> list[str]:
+    """Type what the page says, in a shell that knows the system's tools alone."""
+    (folder.parent / "root.json").write_bytes(root)
+    page = (folder / f"README.{language}.txt").read_text("utf-8")
+    done = subprocess.run(
+        ["/bin/sh", "-c", commands_of(page)],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": str(folder.parent)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_the_page_shows_that_everything_holds(
+    bundle: Bundle, tmp_path: Path, language: str
+) -> None:
+    folder = bundle.copy(tmp_path / "bundle")
+    said = stranger(folder, bundle.root, language)
+    events = len(list((folder / "data" / "custody").glob("*.event.json")))
+    assert said == [
+        "FILES: whole",
+        *(f"SEALED: data/sealed/{i}.age arrived as it is" for i in range(4)),
+        *(f"CONTENT: data/files/{i} is what was sealed" for i in ("0.json", "1.bin", "3.bin")),
+        "RECEIPT: signed by the service",
+        *(
+            f"EVENT: data/custody/{i:05d}.event.json stands in the log"
+            for i in range(1, events + 1)
+        ),
+    ]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["bundle", "root.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("data/files/1.bin", "CONTENT: data/files/1.bin IS ANOTHER"),
+        ("data/sealed/1.age", "SEALED: data/sealed/1.age IS ANOTHER"),
+        ("data/custody/00001.event.json", "EVENT: data/custody/00001.event.json DOES NOT"),
+        ("data/custody/00001.key", "EVENT: data/custody/00001.event.json DOES NOT"),
+    ],
+)
+def test_the_page_shows_what_was_altered(
+    bundle: Bundle, tmp_path: Path, path: str, told: str
+) -> None:
+    folder = bundle.copy(tmp_path / "bundle")
+    data = bytearray((folder / path).read_bytes())
+    data[-2] ^= 1
+    (folder / path).write_bytes(bytes(data))
+    said = stranger(folder, bundle.root)
+    assert "FILES: whole" not in said
+    assert told in said
+
+
+def test_the_page_shows_a_key_that_does_not_fit_the_header(bundle: Bundle, tmp_path: Path) -> None:
+    folder = bundle.copy(tmp_path / "bundle")
+    opening, other = (folder / "data" / "openings" / f"{i}.json" for i in (0, 1))
+    opening.write_bytes(other.read_bytes())
+    assert "CONTENT: 0 THE KEY DOES NOT FIT" in stranger(folder, bundle.root)
+
+
+def test_the_page_shows_a_receipt_that_nobody_signed(bundle: Bundle, tmp_path: Path) -> None:
+    from tests.support.ceremony import Ceremony
+
+    folder = bundle.copy(tmp_path / "bundle")
+    said = stranger(folder, Ceremony().first_root.to_bytes())
+    assert "RECEIPT: signed by the service" not in said
+    assert not [one for one in said if one.endswith("stands in the log")]

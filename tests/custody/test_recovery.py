@@ -1,0 +1,242 @@
+"""Lost files come back from the database or from other files; a frozen log ends, and its leaves can still be proven."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from amana.api.services import Services
+from amana.app import make_services
+from amana.client.directory import read_root
+from amana.config import read_config
+from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint
+from amana.custody.publishing import LogDamaged, LogForked, LogRefused
+from amana.custody.recovery import Recovered, recover
+from amana.errors import NotFound
+from amana.ops.logkeeping import freeze_log, recover_log, standings
+from amana.ops.sequencer import sequence
+from amana.protocol.checkpoint import log_key
+from amana.protocol.merkle import inclusion_proof, leaf_hash, verify_inclusion
+from amana.protocol.receipt import verify_receipt
+from amana.protocol.signing import SigningKey
+from amana.protocol.tiles import TileReader
+from amana.protocol.tlogproof import TlogProof
+from amana.storage.folder import FolderStore
+from amana.storage.migrations import migrate
+from tests.custody.conftest import Logging
+from tests.custody.test_publishing import TileFetcher, files_of, go_back, run_sql
+from tests.support.officers import Officers
+from tests.support.organisation import Organisation, organisation_on
+
+
+def bare_services(folder: Path) -> Services:
+    """Return a migrated installation without a root."""
+    config = replace(read_config(folder / "data"), database_url=f"sqlite:///{folder}/amana.db")
+    services = make_services(config, create_secrets=True)
+    migrate(services.database)
+    services.blobs.prepare()
+    return services
+
+
+def row(log: Logging) -> Log:
+    with log.database.reading() as session:
+        return session.scalars(sa.select(Log).where(Log.origin == log.origin)).one()
+
+
+def recovered(log: Logging, **options: bool) -> Recovered:
+    return recover(log.database, log.store, row(log), **{"is_closed": False, **options})
+
+
+def test_nothing_is_missing_of_a_whole_log(log: Logging) -> None:
+    log.run(600)
+    assert recovered(log) == Recovered(0, 0)
+
+
+def test_each_lost_or_damaged_file_comes_back_as_it_was(log: Logging) -> None:
+    log.run(600)
+    for path in files_of(log):
+        whole = path.read_bytes()
+        path.unlink()
+        assert recovered(log, write=False) == Recovered(1, 0)
+        assert not path.exists()
+        assert recovered(log) == Recovered(1, 0)
+        assert path.read_bytes() == whole
+        path.write_bytes(bytes(len(whole)))
+        assert recovered(log).files == 1
+        assert path.read_bytes() == whole
+    log.run(20)
+    assert log.given_out().size == 620
+
+
+def test_all_files_come_back_at_once(log: Logging) -> None:
+    log.run(600)
+    assert isinstance(log.store, FolderStore)
+    before = {one: one.read_bytes() for one in files_of(log)}
+    shutil.rmtree(log.store.root / "log")
+    with pytest.raises(LogDamaged):
+        log.open()
+    assert recovered(log).files == len(before)
+    assert {one: one.read_bytes() for one in files_of(log)} == before
+    log.run(5)
+
+
+def test_tiles_come_back_from_entries_where_the_database_is_behind(log: Logging) -> None:
+    log.run(600)
+    assert isinstance(log.store, FolderStore)
+    go_back(log, 300)
+    before = {one: one.read_bytes() for one in files_of(log)}
+    for name in ("0", "1"):
+        shutil.rmtree(log.store.root / "log" / "custody" / "tile" / name)
+    assert recovered(log).files == 4
+    assert {one: one.read_bytes() for one in files_of(log)} == before
+    # It stays frozen: what was lost of the database is not made up for a log that goes on.
+    with pytest.raises(LogRefused):
+        log.open()
+    assert row(log).size == 300
+
+
+def test_where_neither_has_a_leaf_it_is_said_and_nothing_is_written(log: Logging) -> None:
+    log.run(600)
+    assert isinstance(log.store, FolderStore)
+    go_back(log, 300)
+    shutil.rmtree(log.store.root / "log" / "custody" / "tile" / "entries")
+    before = {one: one.read_bytes() for one in files_of(log)}
+    with pytest.raises(LogDamaged):
+        recovered(log)
+    assert {one: one.read_bytes() for one in files_of(log)} == before
+
+
+def test_leaves_that_do_not_lead_to_the_checkpoint_are_not_published(log: Logging) -> None:
+    log.run(600)
+    before = {one: one.read_bytes() for one in files_of(log)}
+    run_sql(log, "UPDATE log_leaves SET entry = :value WHERE place = 5", value=bytes(32))
+    with pytest.raises(LogForked):
+        recovered(log)
+    assert {one: one.read_bytes() for one in files_of(log)} == before
+
+
+def test_a_log_that_ended_gets_its_leaves_back_and_they_can_be_proven(log: Logging) -> None:
+    log.run(600)
+    lost = list(log.recorded)
+    go_back(log, 300)
+    assert recovered(log, is_closed=True, write=False) == Recovered(0, 300)
+    assert recovered(log, is_closed=True) == Recovered(0, 300)
+    assert [entry for _, entry in log.places()] == lost
+    checkpoint = log.stored()
+    read = TileReader(TileFetcher(log.store, "custody"), checkpoint.size)
+    proof = inclusion_proof(read, 500, 600)
+    verify_inclusion(leaf_hash(lost[500]), 500, 600, proof, checkpoint.root)
+    assert recovered(log, is_closed=True) == Recovered(0, 0)
+
+
+# The same for an installation: with officers who open another log
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def organisation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Organisation]:
+    with organisation_on(request.param, request, tmp_path) as made:
+        yield made
+
+
+def states(organisation: Organisation, *, whole: bool = False) -> dict[str, str]:
+    found = standings(organisation.services, whole=whole)
+    return {one.name: one.state for one in found}
+
+
+def restore(organisation: Organisation, size: int) -> None:
+    """Bring the rows of the custody log back to an earlier day."""
+    with organisation.services.database.transaction() as session:
+        log = session.scalars(sa.select(Log).where(Log.name == "custody")).one()
+        session.execute(
+            sa.delete(LoggedLeaf).where(LoggedLeaf.log == log.id, LoggedLeaf.place >= size)
+        )
+        session.execute(sa.delete(PublishedCheckpoint).where(PublishedCheckpoint.log == log.id))
+        log.size = size
+
+
+def test_a_frozen_log_ends_under_a_new_root_and_another_begins(
+    organisation: Organisation,
+) -> None:
+    made = [organisation.send() for _ in range(3)]
+    sequence(organisation.services)
+    assert states(organisation) == {"custody": "open", "directory": "open"}
+    restore(organisation, 1)
+    assert states(organisation)["custody"] == "log-behind"
+    made.append(organisation.send())
+    done = sequence(organisation.services)
+    assert done == {"leaves_numbered": 0, "leaves_published": 0}
+    assert (
+        next(one for one in standings(organisation.services) if one.kind == "custody").waiting == 1
+    )
+    officers = Officers(organisation)
+    officers.rotate(reopen=["custody"])
+    # The new root is published in the directory log, which goes on; what waited is in the new custody log.
+    assert sequence(organisation.services)["leaves_numbered"] == 3
+    assert states(organisation) == {
+        "custody": "closed",
+        "custody-2": "open",
+        "directory": "open",
+    }
+    assert recover_log(organisation.services, "custody") == Recovered(0, 2)
+    assert states(organisation, whole=True)["custody"] == "closed"
+    client = organisation.app.test_client()
+    newest = officers.pins()
+    assert newest.custody_log.name == "amana-demo/custody-2"
+    former = log_key("amana-demo/custody", newest.custody_log.public)
+    for number, one in enumerate(made):
+        receipt = verify_receipt(_receipt(organisation, one.case), newest.custody_log.public)
+        name, key = ("custody", former) if number < 3 else ("custody-2", newest.custody_log)
+        answer = client.get(f"/log/{name}/proof/{receipt.leaf.hex()}")
+        assert answer.status_code == 200
+        TlogProof.parse(answer.data).verify(receipt.leaf, key)
+
+
+def _receipt(organisation: Organisation, case: str) -> object:
+    with organisation.services.database.reading() as session:
+        text = session.scalar(
+            sa.text('SELECT receipt FROM testimonies WHERE "case" = :c'), {"c": case}
+        )
+    return json.loads(str(text))
+
+
+def test_a_log_that_the_operator_froze_never_goes_on(organisation: Organisation) -> None:
+    organisation.send()
+    sequence(organisation.services)
+    freeze_log(organisation.services, "custody")
+    organisation.send()
+    assert sequence(organisation.services)["leaves_numbered"] == 0
+    assert states(organisation)["custody"] == "log-frozen"
+    assert states(organisation)["directory"] == "open"
+    with pytest.raises(NotFound):
+        freeze_log(organisation.services, "nothing")
+    with pytest.raises(NotFound):
+        recover_log(organisation.services, "nothing")
+
+
+def test_a_server_with_other_keys_signs_nothing(organisation: Organisation) -> None:
+    organisation.send()
+    sequence(organisation.services)
+    secrets = replace(organisation.services.secrets, custody_log=SigningKey.generate())
+    other = replace(organisation.services, secrets=secrets)
+    organisation.send()
+    assert sequence(other)["leaves_numbered"] == 0
+    assert {one.name: one.state for one in standings(other)}["custody"] == "log-key-differs"
+    assert read_root(organisation.root).custody_log.public != secrets.custody_log.public
+
+
+def test_a_damaged_log_waits_until_it_is_recovered(organisation: Organisation) -> None:
+    organisation.send()
+    sequence(organisation.services)
+    store = organisation.services.blobs
+    assert isinstance(store, FolderStore)
+    shutil.rmtree(store.root / "log" / "custody" / "tile")
+    organisation.send()
+    assert sequence(organisation.services)["leaves_numbered"] == 0
+    assert states(organisation)["custody"] == "log-damaged"
+    assert recover_log(organisation.services, "custody").files == 2
+    assert states(organisation, whole=True) == {"custody": "open", "directory": "open"}
+    assert sequence(organisation.services) == {"leaves_numbered": 1, "leaves_published": 1}

@@ -1,0 +1,22 @@
+"""An organisation on each database, and an accepted case that its witness lets go to the partner."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.exports import Leaving
+from tests.support.organisation import Organisation, organisation_on
+
+
+@pytest.fixture(params=["sqlite", "postgresql"], scope="module")
+def organisation(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Organisation]:
+    folder = tmp_path_factory.mktemp("organisation")
+    with organisation_on(request.param, request, folder) as made:
+        yield made
+
+
+@pytest.fixture
+def leaving(organisation: Organisation) -> Leaving:
+    return Leaving.accepted(organisation)
