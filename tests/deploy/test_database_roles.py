@@ -130,6 +130,8 @@ def allowed(installation: Installation, role: str, statement: str) -> bool:
         "INSERT INTO log_leaves VALUES (1, 0, '')",
         "UPDATE sequencer_lease SET term = 9",
         "UPDATE published_checkpoints SET size = 0",
+        "UPDATE cosigned_checkpoints SET size = 0",
+        "INSERT INTO cosigned_checkpoints VALUES (1, 0, '')",
     ],
 )
 def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
@@ -187,6 +189,7 @@ def test_intake_sees_nothing_of_staff_and_publishes_nothing(
         "DELETE FROM log_leaves",
         "UPDATE logs SET frozen = false",
         "DELETE FROM published_checkpoints",
+        "DELETE FROM cosigned_checkpoints",
         "TRUNCATE testimonies CASCADE",
         "CREATE TABLE mine (n integer)",
         "ALTER TABLE events ADD COLUMN mine integer",
