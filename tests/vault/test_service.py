@@ -28,7 +28,7 @@ from amana.vault.models import Release, ReleaseAnswer, ReleasedShare
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person
 from tests.support.statements import Witness
-from tests.support.vaults import ORIGINAL, WHO, Vaulted, make_custodian
+from tests.support.vaults import ORIGINAL, WHO, Vaulted, make_custodian, vault_options
 
 
 def slug(answer: Any, status: int) -> str:
@@ -465,9 +465,11 @@ def test_a_release_ends_with_its_days_and_leaves_nothing_sealed(vaulted: Vaulted
     assert open_one not in str(third.get("/v1/releases").get_json())
     assert rows(organisation, ReleasedShare, request=request) == 4
     sealed = _released_bytes(organisation, request)
-    assert maintain(organisation.services)["releases_ended"] >= 2
-    assert maintain(organisation.services)["releases_ended"] == 0
+    for _ in range(2):
+        maintain(organisation.services)
     assert rows(organisation, ReleasedShare, request=request) == 0
+    ended = [one for one in events(organisation, vaulted.case) if b"release-ended" in one]
+    assert len(ended) == 2, "each of the two requests ended once"
     [own, _] = sorted(
         vaulted.reader.get(f"/v1/cases/{vaulted.case}/releases").get_json()["releases"],
         key=lambda one: one["vault"],
@@ -559,6 +561,18 @@ def test_a_withdrawal_ends_every_release_and_destroys_every_share(vaulted: Vault
             sa.select(SignedAction.body).where(SignedAction.case == case)
         ).all()
         assert not any(bodies)
+
+
+def test_what_was_never_finished_leaves_no_share(organisation: Organisation) -> None:
+    organisation.clock.follow()
+    made = organisation.seal(**vault_options(organisation))
+    organisation.announce(made)
+    assert rows(organisation, Share, case=made.case) == 12
+    organisation.clock.turn(days=31)
+    maintain(organisation.services)
+    for table in (Share, Vault, UploadedObject, intake.Testimony):
+        assert rows(organisation, table, case=made.case) == 0
+    organisation.clock.follow()
 
 
 # Nobody alone
