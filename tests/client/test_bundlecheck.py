@@ -5,18 +5,30 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tuf.api.metadata import Metadata, Root
 
 from amana.client.bundle import Entry, opened_bundle, tar_entries
 from amana.client.bundlecheck import Contents, check_bundle, read_contents
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys
+from amana.client.officer import tuf_signer
 from amana.protocol.bundle import TAG_MANIFEST, tar_header
+from amana.protocol.checkpoint import (
+    KeyType,
+    NoteKey,
+    cosign,
+    parse_checkpoint,
+    with_signatures,
+)
 from amana.protocol.encoding import b64, canonical, sha256_hex
 from amana.protocol.errors import ProtocolError
+from amana.protocol.signing import SigningKey
+from amana.protocol.tlogproof import TlogProof
 from tests.support.bundles import ACCOUNT, FILES, Bundle, bundle_in, faults, listed_anew
 
 NAMES = [
@@ -306,6 +318,52 @@ def test_a_proof_for_another_event_place_or_tree_proves_nothing(
         assert "log" in lie(bundle, tmp_path / f"b{number}", f"{one}.proof", changed)
     found = lie(bundle, tmp_path / "c", f"{one}.proof", None)
     assert "no proof" in found["log"]
+    # What keeps its place, with one byte of path, tree or signature changed.
+    proof = TlogProof.parse(own)
+    checkpoint = parse_checkpoint(proof.checkpoint.text)
+    [signature] = proof.checkpoint.signatures
+    texts = (
+        replace(checkpoint, size=checkpoint.size + 1).text,
+        replace(checkpoint, root=bytes(32)).text,
+    )
+    changes = [replace(proof, checkpoint=replace(proof.checkpoint, text=text)) for text in texts]
+    changes.append(replace(proof, hashes=(bytes(32), *proof.hashes[1:])))
+    changes.append(replace(proof, hashes=proof.hashes[:-1]))
+    forged = replace(signature, signature=bytes(64))
+    changes.append(replace(proof, checkpoint=replace(proof.checkpoint, signatures=(forged,))))
+    for number, changed in enumerate(changes):
+        found = lie(bundle, tmp_path / f"d{number}", f"{one}.proof", bytes(changed))
+        assert set(found) == {"log"}, number
+
+
+def test_a_quorum_that_the_root_asks_for_is_asked_of_every_proof(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    cosigner = SigningKey.generate()
+    key = NoteKey("cosigner.example/one", KeyType.COSIGNER, cosigner.public)
+    root = Metadata[Root].from_bytes(bundle.root)
+    root.signed.unrecognized_fields["x-amana"] |= {
+        "cosigners": [{"operator": "one", "key": key.vkey}],
+        "quorum": 1,
+        "freshness_hours": 24,
+    }
+    root.signatures.clear()
+    for officer in bundle.leaving.organisation.of_role("officer"):
+        root.sign(tuf_signer(officer.signing), append=True)
+
+    def checked(folder: Path) -> dict[str, str]:
+        with opened_bundle(folder, None) as entries:
+            return faults(check_bundle(read_contents(entries), root.to_bytes()))
+
+    assert "Too few" in checked(bundle.folder)["log"]
+    folder = bundle.copy(tmp_path / "cosigned")
+    for path in (folder / "data" / "custody").glob("*.proof"):
+        proof = TlogProof.parse(path.read_bytes())
+        more = cosign(key.name, cosigner, proof.checkpoint.text, 1_800_000_000)
+        note = with_signatures(proof.checkpoint, [more])
+        path.write_bytes(bytes(replace(proof, checkpoint=note)))
+    listed_anew(folder, bundle.leaving.reader.keys, lambda _fields: None)
+    assert checked(folder) == {}
 
 
 def test_an_event_cannot_be_left_out_of_the_count_or_changed(
@@ -321,8 +379,14 @@ def test_an_event_cannot_be_left_out_of_the_count_or_changed(
 
 def test_a_statement_of_the_witness_cannot_be_kept_back(bundle: Bundle, tmp_path: Path) -> None:
     found = lie(bundle, tmp_path, "data/statements/1.json", None)
-    assert "policy" in found
-    assert "consent" in found
+    assert {"policy", "consent"} <= set(found)
+    # Nor with the policy that it brought.
+    folder = bundle.copy(tmp_path / "both")
+    (folder / "data/policies/1.json").unlink()
+    (folder / "data/statements/1.json").unlink()
+    (folder / "data/statements").rmdir()
+    listed_anew(folder, bundle.leaving.reader.keys, lambda _fields: None)
+    assert "The log tells of statements" in faults(bundle.check(folder))["policy"]
 
 
 def test_another_root_proves_nothing(bundle: Bundle) -> None:

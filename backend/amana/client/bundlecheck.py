@@ -37,7 +37,6 @@ from amana.protocol.bundle import (
     parse_manifest,
     sealed_path,
 )
-from amana.protocol.checkpoint import NoteKey
 from amana.protocol.consent import Entry as PolicyEntry
 from amana.protocol.consent import check_chain, covers
 from amana.protocol.control import Head, parse_control
@@ -213,7 +212,7 @@ class _Verifier:
         self._pins: RootPins | None = None
         self._index: Index | None = None
         self._directories: dict[int, Directory] = {}
-        self._logs: dict[str, NoteKey] = {}
+        self._logs: dict[str, RootPins] = {}
         self._receipt: Receipt | None = None
         self._events: list[LoggedEvent] = []
         self._chain: list[PolicyEntry] = []
@@ -323,7 +322,7 @@ class _Verifier:
 
         for version, _ in self._contents.matching(_TARGETS):
             self._directories[version] = fetch_version(get, self._root, version).directory
-        self._logs = {key.name: key for key in custody_logs(get, self._root)}
+        self._logs = {one.custody_log.name: one for one in custody_logs(get, self._root)}
         if not self._directories:
             raise NotVerified("The directory is missing.")
         versions = ", ".join(map(str, sorted(self._directories)))
@@ -462,11 +461,11 @@ class _Verifier:
         for one in self._events:
             if one.proof is None:
                 raise NotVerified(f"Event {one.number} has no proof that the log holds it.")
-            log = logs.get(one.proof.origin)
-            if log is None:
+            pins = logs.get(one.proof.origin)
+            if pins is None:
                 raise NotVerified("An event is proven by another log than the roots pin.")
-            signed = one.proof.verify(one.leaf, log, (), self.pins.document["quorum"])
-            places.append((order[log.name], one.proof.index))
+            signed = one.proof.verify(one.leaf, pins.custody_log, pins.cosigners, pins.quorum)
+            places.append((order[one.proof.origin], one.proof.index))
             sizes.add(signed.checkpoint.size)
             cosigned |= set(signed.cosigned)
         if places != sorted(set(places)):

@@ -13,8 +13,7 @@ from amana.client.log import prove_somewhere
 from amana.client.reviewer import case_argument, verifying
 from amana.client.staff import Staff
 from amana.protocol.action import parse_action
-from amana.protocol.checkpoint import NoteKey
-from amana.protocol.directory import Directory
+from amana.protocol.directory import Directory, RootPins
 from amana.protocol.encoding import check_sha256_hex, parse_canonical, parse_day
 from amana.protocol.errors import ProtocolError
 from amana.protocol.receipt import leaf
@@ -61,7 +60,7 @@ class CustodyReader(Staff):
                 advance(1)
         return sorted(entries, key=lambda one: (one.place is None, one.place or 0, one.when))
 
-    def _proven(self, logs: Sequence[NoteKey], commitment: bytes) -> tuple[str, int | None]:
+    def _proven(self, logs: Sequence[RootPins], commitment: bytes) -> tuple[str, int | None]:
         try:
             proof = prove_somewhere(self._desk.transport, logs, commitment)
         except NotVerified as error:

@@ -24,7 +24,6 @@ from amana.client.logwatch import (
     check_quorum,
     not_logged,
 )
-from amana.protocol.checkpoint import NoteKey
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
     LIMIT_BYTES,
@@ -344,14 +343,15 @@ def newest_pins(get: Getter, root: bytes) -> RootPins:
         return check_root(follow_roots(get, root)[-1].signed)
 
 
-def custody_logs(get: Getter, root: bytes) -> list[NoteKey]:
-    """Return the custody logs that the chain of roots from the trusted one pins, the oldest first.
+def custody_logs(get: Getter, root: bytes) -> list[RootPins]:
+    """Return what the chain of roots from the trusted one pins about each custody log, the oldest log first.
 
-    There is more than one where a log ended and another was opened in its place. Raises NotVerified.
+    There is more than one where a log ended and another was opened in its place; of the roots that pin one log the
+    newest says whose cosignatures count. Raises NotVerified.
     """
     with refusals():
-        pinned = [check_root(one.signed).custody_log for one in follow_roots(get, root)]
-    return list({one.name: one for one in pinned}.values())
+        pinned = [check_root(one.signed) for one in follow_roots(get, root)]
+    return list({one.custody_log.name: one for one in pinned}.values())
 
 
 def check_next_root(current: Root, following: Metadata[Root]) -> None:

@@ -45,9 +45,8 @@ from amana.protocol.bundle import (
     sealed_path,
     sign_index,
 )
-from amana.protocol.checkpoint import NoteKey
 from amana.protocol.control import parse_control
-from amana.protocol.directory import Directory
+from amana.protocol.directory import Directory, RootPins
 from amana.protocol.encoding import (
     canonical,
     check_id,
@@ -299,7 +298,7 @@ class Exporter(Caseworker):
         """Return all events of a case that the server shows, each with its proof, in the order of the log."""
         found = case_events(self._desk, case)
         logs = custody_logs(self._get, self._root)
-        order = {key.name: place for place, key in enumerate(logs)}
+        order = {pins.custody_log.name: place for place, pins in enumerate(logs)}
         proven = []
         with self._progress.step("Fetching proofs", len(found)) as advance:
             for content, key in found:
@@ -307,7 +306,7 @@ class Exporter(Caseworker):
                 advance(1)
         return sorted(proven, key=lambda one: (order[one.proof.origin], one.proof.index))
 
-    def _proof(self, logs: Sequence[NoteKey], entry: bytes) -> TlogProof:
+    def _proof(self, logs: Sequence[RootPins], entry: bytes) -> TlogProof:
         for tried in range(1, PROOF_TRIES + 1):
             proof = prove_somewhere(self._desk.transport, logs, entry)
             if proof is not None:

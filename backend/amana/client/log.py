@@ -17,11 +17,13 @@ from amana.protocol.checkpoint import (
 )
 from amana.protocol.checkpoint import (
     Checkpoint,
+    CheckpointQuorum,
     Cosigner,
     NoteKey,
     SignedCheckpoint,
     open_checkpoint,
 )
+from amana.protocol.directory import RootPins
 from amana.protocol.errors import ProtocolError
 from amana.protocol.merkle import leaf_hash
 from amana.protocol.tiles import (
@@ -177,13 +179,25 @@ def fetch_proof(transport: Transport, key: NoteKey, leaf: bytes) -> TlogProof:
     return proof
 
 
-def prove_somewhere(transport: Transport, keys: Sequence[NoteKey], leaf: bytes) -> TlogProof | None:
-    """Return a proof by the newest of these logs that holds a leaf; None while none does. Raises NotVerified."""
-    for key in reversed(keys):
+def prove_somewhere(
+    transport: Transport, logs: Sequence[RootPins], leaf: bytes
+) -> TlogProof | None:
+    """Return a proof by the newest of these custody logs that holds a leaf, to a checkpoint with its root's quorum.
+
+    None while there is none: the log takes what came a moment later, and cosigners a while. Raises NotVerified.
+    """
+    for pins in reversed(logs):
         try:
-            return fetch_proof(transport, key, leaf)
+            proof = fetch_proof(transport, pins.custody_log, leaf)
         except LogIncomplete:
             continue
+        try:
+            proof.verify(leaf, pins.custody_log, pins.cosigners, pins.quorum)
+        except CheckpointQuorum:
+            return None
+        except ProtocolError as error:
+            raise NotVerified(error.title, slug=error.slug) from None
+        return proof
     return None
 
 
