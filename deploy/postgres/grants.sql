@@ -66,11 +66,15 @@ GRANT SELECT, INSERT, UPDATE ON assignments, recusals TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON routing_tasks TO amana_desk;
 GRANT SELECT, INSERT ON routing_rules, notes TO amana_desk;
 
--- The dead drop: the desk takes questions and publishes the batches, intake serves what is published and sees nothing
--- of what waits. Whoever breaks into the public process can neither remove a reply nor slip one in.
-GRANT SELECT, INSERT, UPDATE, DELETE ON drop_shards TO amana_desk;
-GRANT SELECT, INSERT, DELETE ON drop_slots, drop_waiting TO amana_desk;
-GRANT SELECT ON drop_shards, drop_slots TO amana_intake;
+-- The dead drop: the desk takes questions, which wait; upkeep alone publishes them; intake serves what is published and
+-- sees nothing of what waits. Neither process that listens can remove a reply that was published, or slip one in.
+GRANT SELECT, INSERT, DELETE ON drop_waiting TO amana_desk;
+GRANT SELECT ON drop_shards, drop_slots TO amana_intake, amana_desk;
+-- A shard is locked while a question is laid, which takes the right to change something of its row.
+GRANT INSERT, UPDATE (behind) ON drop_shards TO amana_desk;
+GRANT UPDATE, DELETE ON drop_shards TO amana_maintain;
+GRANT INSERT, DELETE ON drop_slots TO amana_maintain;
+
 -- Readers ask for a vault, custodians answer, and share it anew when they change: of shares none is altered, only replaced.
 GRANT SELECT, UPDATE (k, custodians) ON vaults TO amana_desk;
 GRANT SELECT, INSERT, DELETE ON shares, share_pieces, released_shares TO amana_desk;

@@ -42,14 +42,6 @@ def table_of(model: type[Base]) -> sa.Table:
     return cast(sa.Table, model.__table__)
 
 
-def may(session: Session, privilege: str, table: type[Base]) -> bool:
-    """Tell whether this process's database role has a privilege; on SQLite there are no roles."""
-    if session.get_bind().dialect.name != "postgresql":
-        return True
-    asked = sa.select(sa.func.has_table_privilege(table_of(table).name, privilege))
-    return session.scalar(asked) is True
-
-
 class DatabaseUnavailable(Exception):
     """The database cannot be reached, is full, or does not answer in time."""
 
