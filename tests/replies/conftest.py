@@ -6,6 +6,7 @@ import pytest
 
 from amana.replies import service
 from tests.support.organisation import Organisation, Person, organisation_on
+from tests.support.wholeness import check_everything
 
 
 @pytest.fixture(params=["sqlite", "postgresql"], scope="module")
@@ -15,6 +16,7 @@ def served(
     folder = tmp_path_factory.mktemp("organisation")
     with organisation_on(request.param, request, folder) as made:
         yield made
+        check_everything(made)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_on
 from tests.support.statements import Witness
 from tests.support.vaults import WHO, Programs, Vaulted, act, drop_custodian, make_custodian
+from tests.support.wholeness import check_everything
 
 REASON = "The court asks."
 
@@ -78,6 +79,7 @@ def changing_on(database: str, request: Any, folder: Path) -> Iterator[Changing]
     with organisation_on(database, request, folder) as organisation, ExitStack() as stack:
         url = stack.enter_context(organisation.served())
         yield Changing(organisation, Programs(organisation, url, stack))
+        check_everything(organisation)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -3,7 +3,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from amana.access.models import SignedAction
 from amana.consent.models import ControlStatement
 from amana.custody import service as custody
-from amana.intake.models import Grant, ObjectState, Testimony, UploadedObject
+from amana.intake.models import Grant, ObjectState, Share, Testimony, UploadedObject
 from amana.intake.service import policy_chain
 from amana.protocol.action import body_sha256
 from amana.protocol.consent import check_chain
@@ -28,7 +28,8 @@ from amana.scrub.models import Damage
 LISTED = 20
 """How many damaged cases are named at once."""
 PAGE = 200
-_SEALED_IN_BODY = {"note": "sealed", "decide": "reason", "grant": "grant", "hand-over": "grant"}
+_NOTES = ("sealed", "reason")
+"""What the body of an action calls a note that it brings; elsewhere a reason is a word."""
 
 
 class Fault(StrEnum):
@@ -160,7 +161,7 @@ def check_case(
         found.compare("manifest", testimony.manifest, event["manifest_sha256"])
         _check_objects_listed(session, testimony, event["objects"], found)
     _check_policies(session, testimony, event, found)
-    _check_grants_and_notes(session, case, event, found)
+    _check_sealed_parts(session, case, event, found)
     testimony.checked_on = today
     _note(session, case, found.seen - found.faults.keys(), found.faults, today)
     return found.bytes_read
@@ -260,60 +261,103 @@ def _check_statements(
     found.say("later policies", brought == policies)
 
 
-def _check_grants_and_notes(
+def _check_sealed_parts(
     session: Session, case: str, event: Mapping[str, Any] | None, found: _Found
 ) -> None:
-    """Compare each with the receipt, or with the signed action by which it came."""
+    """Compare grants, notes and shares of vaults with the receipt, or with the signed action by which each came."""
     grants = {
-        row.reader: (row.intake_key, sha256_hex(row.sealed), len(row.sealed))
+        row.reader: (row.intake_key, row.sealed)
         for row in session.scalars(sa.select(Grant).where(Grant.case == case))
     }
+    shares = session.scalars(sa.select(Share).where(Share.case == case)).all()
     notes = {}
     rows = sa.select(Note.n, Note.sealed).where(Note.case == case).order_by(Note.n)
     for n, sealed in session.execute(rows).yield_per(PAGE // 10):
         notes[n] = sha256_hex(sealed)
         found.bytes_read += len(sealed)
-    received, signed = _received_grants(event), _signed(session, case, found)
-    for reader, (intake_key, sha256, size) in grants.items():
-        found.bytes_read += size
-        known = {*received.get(reader, ()), *signed.get("grant", ())}
-        found.say(f"grant {reader}", event is None or (intake_key, sha256) in known)
-    for reader in received:
-        if reader not in grants:
-            found.lack(f"grant {reader}")
-    written = {sha256 for _, sha256 in signed.get("sealed", ())}
+    received = [] if event is None else event["grants"]
+    brought = _brought(session, case, found)
+    brought.grants |= {(one["intake_key"], one["sha256"]) for one in received}
+    for reader, (intake_key, sealed) in grants.items():
+        found.bytes_read += len(sealed)
+        is_known = (intake_key, sha256_hex(sealed)) in brought.grants
+        found.say(f"grant {reader}", event is None or is_known)
+    for one in received:
+        if one["reader"] not in grants:
+            found.lack(f"grant {one['reader']}")
     for n, sha256 in notes.items():
-        found.say(f"note {n}", sha256 in written)
+        found.say(f"note {n}", sha256 in brought.notes)
+    _check_shares(shares, event, brought, found)
 
 
-def _received_grants(event: Mapping[str, Any] | None) -> dict[str, set[tuple[str, str]]]:
-    listed = [] if event is None else event["grants"]
-    return {one["reader"]: {(one["intake_key"], one["sha256"])} for one in listed}
+def _check_shares(
+    shares: Sequence[Share],
+    event: Mapping[str, Any] | None,
+    brought: "_Brought",
+    found: _Found,
+) -> None:
+    """Compare the shares of each vault; those that came with the testimony are all there unless it was shared anew."""
+    for entry in [] if event is None else event["shares"]:
+        name, came = entry["vault"], set(entry["sha256"])
+        there = [one for one in shares if one.vault == name]
+        hashes = {sha256_hex(one.sealed) for one in there}
+        found.bytes_read += sum(len(one.sealed) for one in there)
+        is_known = hashes <= came | brought.pieces
+        found.say(f"shares of {name}", is_known)
+        if is_known and name not in brought.shared_anew and not came <= hashes:
+            found.lack(f"shares of {name}")
 
 
-def _signed(session: Session, case: str, found: _Found) -> dict[str, set[tuple[str, str]]]:
-    """Return the grants (key and hash) and notes that actions brought; the body of each must be the signed one."""
+@dataclass
+class _Brought:
+    """Hashes of what signed actions brought to a case."""
+
+    grants: set[tuple[str, str]] = field(default_factory=set)
+    """With the short name of the key that each is sealed to."""
+    notes: set[str] = field(default_factory=set)
+    pieces: set[str] = field(default_factory=set)
+    shared_anew: set[str] = field(default_factory=set)
+    """Vaults whose custodians made pieces for others."""
+
+
+def _brought(session: Session, case: str, found: _Found) -> _Brought:
+    """Return what actions brought; the body of each must be the signed one, else it brought nothing."""
     query = (
         sa.select(SignedAction)
-        .where(SignedAction.case == case, SignedAction.action.in_(_SEALED_IN_BODY))
-        .where(SignedAction.body.is_not(None))
+        .where(SignedAction.case == case, SignedAction.body.is_not(None))
         .execution_options(yield_per=PAGE // 10)
     )
-    brought: dict[str, set[tuple[str, str]]] = {}
+    brought = _Brought()
     for row in session.scalars(query):
         found.bytes_read += len(row.body or b"")
         try:
             body = json.loads(row.body or b"")
-            whole = body_sha256(body) == json.loads(row.document)["body_sha256"]
-            sealed = body[_SEALED_IN_BODY[row.action]]
-            sha256 = None if sealed is None else sha256_hex(unb64(sealed))
-        except (ValueError, KeyError, TypeError, RecursionError, ProtocolError):
-            whole, sha256 = False, None
-        found.say(f"action {row.nonce}", whole)
-        if whole and sha256 is not None:
-            kind = "grant" if row.action in ("grant", "hand-over") else "sealed"
-            brought.setdefault(kind, set()).add((body.get("intake_key") or "", sha256))
+            is_whole = body_sha256(body) == json.loads(row.document)["body_sha256"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            is_whole = False
+        found.say(f"action {row.nonce}", is_whole)
+        if is_whole:
+            _add(brought, body)
     return brought
+
+
+def _add(brought: _Brought, body: Mapping[str, Any]) -> None:
+    for name in _NOTES:
+        if (sha256 := _hash_of(body.get(name))) is not None:
+            brought.notes.add(sha256)
+    if (sha256 := _hash_of(body.get("grant"))) is not None:
+        brought.grants.add((str(body.get("intake_key")), sha256))
+    if "pieces" in body:
+        brought.shared_anew.add(str(body.get("vault")))
+        brought.pieces |= {one["sha256"] for one in body["pieces"]}
+
+
+def _hash_of(sealed: object) -> str | None:
+    """Return the hash of what a body holds in Base64; None where it is something else."""
+    try:
+        return sha256_hex(unb64(sealed))
+    except ProtocolError:
+        return None
 
 
 # What was found
