@@ -136,6 +136,10 @@ def _plain(text: str) -> str:
 _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "testimony-received": ("The testimony arrived", "وصلت الشهادة"),
     "testimony-destroyed": ("The testimony was destroyed", "أُتلفت الشهادة"),
+    "testimony-expired": ("The time for which it was kept was over", "انتهت مدة حفظ الشهادة"),
+    "verification-failed": ("A stored part was found damaged", "وُجد جزء محفوظ تالفًا"),
+    "verification-mended": ("That part was whole again", "عاد ذلك الجزء سليمًا"),
+    "prolong": ("A lead keeps it longer", "مدّد المسؤول مدة الحفظ"),
     "witness-consent": ("The witness changed the consent", "غيّر الشاهد موافقته"),
     "witness-withdraw": ("The witness withdrew it", "سحب الشاهد الشهادة"),
     "witness-take-back": ("The witness took the withdrawal back", "رجع الشاهد عن السحب"),
