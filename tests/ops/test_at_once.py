@@ -204,7 +204,7 @@ def test_the_command_names_a_duty_that_failed_and_does_the_others(prepared: Prep
     for kind in ("destruction-late", "uploads-stuck"):
         assert kind in done.stdout
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    assert [one["error"] for one in logged] == ["StoreUnavailable"]
+    assert {one["error"] for one in logged if "error" in one} == {"StoreUnavailable"}
     (prepared.data / "objects" / ".amana").mkdir()
     done = run("--json")
     assert done.returncode == 0, done.stderr

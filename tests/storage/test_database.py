@@ -64,6 +64,15 @@ def test_one_at_a_time_is_about_an_errand_and_the_others_are_told_at_once(
     second.dispose()
 
 
+def test_an_errand_whose_lock_cannot_be_opened_is_a_database_that_cannot_be_had(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "amana.db.deleting.lock").mkdir()
+    with pytest.raises(DatabaseUnavailable), database.alone("deleting"):
+        pass
+    database.dispose()
+
+
 def test_who_dies_lets_go_of_the_errand(database_url: str) -> None:
     holder = (
         "import sys, time; from amana.storage.database import Database\n"

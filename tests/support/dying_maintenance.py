@@ -35,6 +35,7 @@ from amana.routing.models import Assignment
 from amana.scrub.models import Damage
 from tests.support.dying_writer import die_at_line, in_child, watch
 
+ID_CHARACTERS = 32
 OURS = re.compile(r"/amana/(consent|retention|scrub|intake|routing|ops|people|storage)/")
 # Whoever died here is dead, and need not be waited for.
 receiving.DEAD_AFTER_SECONDS = appending.DEAD_AFTER_SECONDS = 0.2
@@ -96,7 +97,10 @@ def found(folder: Path, url: str | None, now: datetime) -> dict[str, Any]:
         }
     services.database.dispose()
     objects = sorted(
-        str(path.relative_to(folder)) for path in (folder / "objects").rglob("*") if path.is_file()
+        str(path.relative_to(folder))
+        for path in (folder / "objects").glob("*/*/*")
+        # The logs' tiles lie there too.
+        if path.is_file() and len(path.parent.name) == ID_CHARACTERS
     )
     return {**told, "events": dict(sorted(events.items())), "rows": rows, "objects": objects}
 

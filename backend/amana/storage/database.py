@@ -161,13 +161,9 @@ class Database:
         if self.url.database in (None, "", ":memory:"):
             yield True
             return
+        descriptor = _open_lock(f"{self.url.database}.{errand}.lock")
         try:
-            descriptor = _lock_file(f"{self.url.database}.{errand}.lock", deadline=0.0)
-        except DatabaseUnavailable:
-            yield False
-            return
-        try:
-            yield True
+            yield _lock_alone(descriptor)
         finally:
             os.close(descriptor)
 
@@ -237,22 +233,34 @@ class Database:
 
 def _lock_file(path: str, deadline: float) -> int:
     """Lock a file against other processes and return it; whoever holds it may have been stopped for good."""
+    descriptor = _open_lock(path)
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while not _lock_alone(descriptor):
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable
+            time.sleep(LOCK_POLL_SECONDS)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_lock(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         raise DatabaseUnavailable from None
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                os.close(descriptor)
-                raise DatabaseUnavailable from None
-            time.sleep(LOCK_POLL_SECONDS)
-        except OSError:
-            os.close(descriptor)
-            raise DatabaseUnavailable from None
+
+
+def _lock_alone(descriptor: int) -> bool:
+    """Lock a file unless another process has it, or another part of this one; tells whether it is locked now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        raise DatabaseUnavailable from None
+    return True
 
 
 def _is_unavailable(original: BaseException | None) -> bool:
