@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from amana.custody import publishing
 from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint
 from amana.custody.publishing import (
     LogBehind,
@@ -25,7 +26,15 @@ from amana.custody.publishing import (
     open_log,
 )
 from amana.custody.sequencing import LEASE_SECONDS, Deposed
-from amana.protocol.checkpoint import Cosigner, KeyType, NoteKey, cosign, open_checkpoint
+from amana.protocol.checkpoint import (
+    Checkpoint,
+    Cosigner,
+    KeyType,
+    NoteKey,
+    cosign,
+    open_checkpoint,
+    sign_checkpoint,
+)
 from amana.protocol.merkle import (
     EMPTY_ROOT,
     inclusion_proof,
@@ -45,6 +54,9 @@ SQL_OF = {
     "entry": "UPDATE log_leaves SET entry = :value WHERE place = :place",
     "missing": "DELETE FROM log_leaves WHERE place = :place",
 }
+
+
+EMPTY = Checkpoint("amana-test/custody", 0, EMPTY_ROOT)
 
 
 def run_sql(log: Logging, statement: str, **values: object) -> None:
@@ -288,7 +300,11 @@ def test_both_restored_to_another_day_after_each_other_is_a_fork(
     assert refused.value.slug == "log-forked"
 
 
-def test_a_store_of_an_earlier_day_follows(log: Logging, tmp_path: Path) -> None:
+def test_a_store_of_an_earlier_day_follows(
+    log: Logging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In several steps, of which none is given out anew.
+    monkeypatch.setattr(publishing, "BATCH", 256)
     log.run(250)
     keep_files(log, tmp_path / "earlier")
     log.run(300)
@@ -370,8 +386,11 @@ def test_a_frozen_log_or_one_with_another_key_does_not_go_on(log: Logging) -> No
         log.open()
 
 
-def test_cosignatures_are_added_to_the_published_checkpoint_and_stay(log: Logging) -> None:
+def test_cosignatures_are_added_to_the_published_checkpoint_and_stay(
+    log: Logging, tmp_path: Path
+) -> None:
     log.run(3)
+    keep_files(log, tmp_path / "earlier")
     key = SigningKey.generate()
     cosigners = [Cosigner("one", NoteKey("one.example/a", KeyType.COSIGNER, key.public))]
     with log.database.transaction() as session:
@@ -381,8 +400,11 @@ def test_cosignatures_are_added_to_the_published_checkpoint_and_stay(log: Loggin
         assert add_signatures(session, log.store, row, 2, [line]) is None
         assert add_signatures(session, log.store, row, 3, [line]) is not None
     log.run()
-    # The store is put right by what the database has, with all that was added.
-    assert isinstance(log.store, FolderStore)
+    assert b"one.example/a" in log.store.get_file("log/custody/checkpoint")
+    # A store of an earlier day gets what the database has, with all that was added.
+    bring_back(log, tmp_path / "earlier")
+    log.store.put_files({"log/custody/checkpoint": bytes(sign_checkpoint(log.signing, EMPTY))})
+    log.run()
     data = log.store.get_file("log/custody/checkpoint")
     assert open_checkpoint(data, log.key, cosigners, 1).cosigned == {"one": 1_795_000_000}
     log.run(1)

@@ -14,11 +14,19 @@ from amana.app import make_services
 from amana.client.directory import read_root
 from amana.config import read_config
 from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint
-from amana.custody.publishing import LogDamaged, LogForked, LogRefused
+from amana.custody.publishing import (
+    LogDamaged,
+    LogForked,
+    LogFrozen,
+    LogRefused,
+    Publisher,
+    open_log,
+)
 from amana.custody.recovery import Recovered, recover
+from amana.custody.sequencing import Deposed, Lease
 from amana.errors import NotFound
 from amana.ops.logkeeping import freeze_log, recover_log, standings
-from amana.ops.sequencer import sequence
+from amana.ops.sequencer import give_places, sequence, take_up
 from amana.protocol.checkpoint import log_key
 from amana.protocol.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from amana.protocol.receipt import verify_receipt
@@ -201,6 +209,55 @@ def _receipt(organisation: Organisation, case: str) -> object:
             sa.text('SELECT receipt FROM testimonies WHERE "case" = :c'), {"c": case}
         )
     return json.loads(str(text))
+
+
+def test_what_has_a_place_and_was_not_published_when_a_log_ends_goes_into_the_next(
+    organisation: Organisation,
+) -> None:
+    services, database = organisation.services, organisation.services.database
+    made = [organisation.send() for _ in range(2)]
+    sequence(services)
+    made += [organisation.send() for _ in range(2)]
+    lease = Lease(database)
+    term = lease.hold()
+    assert term is not None
+    before = take_up(services, database, term)
+    assert give_places(database, before) == 2
+    slow = Publisher(database, services.blobs)
+    for opened, edge in before.open:
+        slow.take_up(opened, edge)
+    officers = Officers(organisation)
+    officers.rotate(reopen=["custody"])
+    after = take_up(services, database, term)
+    # Whoever took the old log up before can give nothing more of it out.
+    [custody] = [opened for opened, _ in before.open if opened.kind == "custody"]
+    with pytest.raises(Deposed):
+        slow.publish(term, custody)
+    give_places(database, after)
+    lease.release()
+    sequence(services)
+    sizes = {one.name: (one.size, one.published) for one in standings(services)}
+    assert (sizes["custody"], sizes["custody-2"]) == ((2, 2), (2, 2))
+    client, key = organisation.app.test_client(), officers.pins().custody_log
+    for number, one in enumerate(made):
+        leaf = verify_receipt(_receipt(organisation, one.case), key.public).leaf
+        answers = [
+            client.get(f"/log/{name}/proof/{leaf.hex()}") for name in ("custody", "custody-2")
+        ]
+        assert [one.status_code for one in answers] == ([200, 404] if number < 2 else [404, 200])
+    assert states(organisation, whole=True)["custody"] == "closed"
+
+
+def test_a_log_that_ended_is_not_brought_back_by_a_root(organisation: Organisation) -> None:
+    organisation.send()
+    sequence(organisation.services)
+    pins = Officers(organisation).pins()
+    Officers(organisation).rotate(reopen=["custody"])
+    sequence(organisation.services)
+    database, store = organisation.services.database, organisation.services.blobs
+    signing = organisation.services.secrets.custody_log
+    with pytest.raises(LogFrozen):
+        open_log(database, store, "custody", pins.custody_log, signing)
 
 
 def test_a_log_that_the_operator_froze_never_goes_on(organisation: Organisation) -> None:

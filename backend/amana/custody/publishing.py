@@ -23,7 +23,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint
+from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint, WaitingLeaf
 from amana.custody.sequencing import Deposed, Term, is_over
 from amana.errors import Unavailable
 from amana.protocol.checkpoint import (
@@ -31,6 +31,7 @@ from amana.protocol.checkpoint import (
     Note,
     NoteKey,
     Signature,
+    log_key,
     open_checkpoint,
     parse_checkpoint,
     parse_note,
@@ -55,7 +56,7 @@ from amana.protocol.tiles import (
 from amana.storage.blobs import FILES, BlobMissing, BlobStore
 from amana.storage.database import Database, table_of
 
-_LEAVES, _PUBLISHED = table_of(LoggedLeaf), table_of(PublishedCheckpoint)
+_LOGS, _LEAVES, _PUBLISHED = map(table_of, (Log, LoggedLeaf, PublishedCheckpoint))
 BATCH: Final = 64 * WIDTH
 RECENT: Final = 16 * WIDTH
 """So many of the newest leaves are compared with the tiles each time a log is taken up."""
@@ -80,7 +81,7 @@ class LogBehind(LogRefused):
 
 class LogFrozen(LogRefused):
     slug = "log-frozen"
-    title = "The operator has frozen this log; it never goes on. A new one must be opened."
+    title = "This log has ended, or the operator has frozen it; it never goes on. A new one must be opened."
 
 
 class LogDamaged(LogRefused):
@@ -138,6 +139,14 @@ def open_log(
     if key.public != signing.public:
         raise LogKeyDiffers
     edge = examine(database, store, kind, key)
+    with database.reading() as session:
+        ended = session.scalars(
+            sa.select(Log).where(Log.kind == kind, Log.origin != key.name)
+        ).all()
+    # Looked up before, so that no lock waits for the store.
+    stored = {
+        one.id: stored_checkpoint(store, log_key(one.origin, one.public_key)) for one in ended
+    }
     with database.transaction() as session:
         log = find_log(session, key, kind)
         if log is None:
@@ -151,27 +160,52 @@ def open_log(
                 size=0,
                 frozen=False,
             )
+            for one in ended:
+                checkpoint = stored[one.id]
+                _end(session, one.id, kind, checkpoint.size if checkpoint else 0)
             session.add(log)
             session.flush()
         return OpenLog(log.id, kind, key, signing), edge
+
+
+def _end(session: Session, log: int, kind: str, stored: int) -> None:
+    """End a log at what was published of it; what had a place and was not published waits for the log that follows.
+
+    The row of what is published is locked, so that nothing more of it is given out meanwhile.
+    """
+    row = sa.select(_PUBLISHED.c.size).where(_PUBLISHED.c.log == log).with_for_update()
+    end = max(stored, session.execute(row).scalar() or 0)
+    size = session.execute(sa.select(_LOGS.c.size).where(_LOGS.c.id == log)).scalar_one()
+    if size <= end:
+        return
+    rest = sa.select(sa.literal(kind), _LEAVES.c.entry).where(
+        _LEAVES.c.log == log, _LEAVES.c.place >= end, _LEAVES.c.place < size
+    )
+    waiting = table_of(WaitingLeaf)
+    session.execute(
+        sa.insert(waiting).from_select(["kind", "entry"], rest.order_by(_LEAVES.c.place))
+    )
+    session.execute(sa.update(_LOGS).where(_LOGS.c.id == log).values(size=end))
 
 
 def examine(database: Database, store: BlobStore, kind: str, key: NoteKey) -> Edge:
     """Compare what a log published with what the database holds; returns the edge from which it goes on.
 
     The newest leaves are compared one by one. After a restore to another day every later leaf is
-    another one, so these tell; an older leaf that somebody changed is found by `examine_whole`.
+    another one, so these tell; an older leaf that somebody changed is found by comparing all files
+    (custody/recovery.py).
     """
     stored = stored_checkpoint(store, key)
     with database.reading() as session:
         log = find_log(session, key, kind)
         published = None if log is None else session.get(PublishedCheckpoint, log.id)
-        if log is not None and log.frozen:
+        if log is not None and (log.frozen or _has_ended(session, log)):
             raise LogFrozen
         if log is not None and log.public_key != key.public:
             raise LogKeyDiffers
         if stored is None:
-            if published is not None:
+            # Looked for once more, because the first checkpoint may have been given out just now.
+            if published is not None and stored_checkpoint(store, key) is None:
                 raise LogDamaged(
                     "The checkpoint of this log is lost; 'amana log recover' puts it back."
                 )
@@ -186,6 +220,12 @@ def examine(database: Database, store: BlobStore, kind: str, key: NoteKey) -> Ed
         start = max(0, size - RECENT) // WIDTH * WIDTH
         _compare_leaves(session, store, key, id_, start, size)
     return edge
+
+
+def _has_ended(session: Session, log: Log) -> bool:
+    """Tell whether another log began in the place of this one; no root brings it back."""
+    later = sa.select(Log.id).where(Log.kind == log.kind, Log.id > log.id).limit(1)
+    return session.scalar(later) is not None
 
 
 def stored_checkpoint(store: BlobStore, key: NoteKey) -> Checkpoint | None:
@@ -337,7 +377,9 @@ class Publisher:
         row = sa.select(_PUBLISHED.c.size, _PUBLISHED.c.note).where(_PUBLISHED.c.log == log.id)
         with self._database.transaction() as session:
             before = session.execute(row.with_for_update()).one_or_none()
-            if is_over(session, term):
+            size = session.execute(sa.select(_LOGS.c.size).where(_LOGS.c.id == log.id)).scalar_one()
+            # Another process does the work now, or a root has ended this log.
+            if is_over(session, term) or size < checkpoint.size:
                 raise Deposed
             if before is not None and before.size > checkpoint.size:
                 # The store was restored to an earlier day: it follows up to what was given out.
