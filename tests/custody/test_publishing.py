@@ -138,6 +138,21 @@ class Failing:
         self._store.put_files(files)
 
 
+class Noting:
+    """A store around another that remembers every checkpoint that is put."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._store = store
+        self.given_out: list[bytes] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def put_files(self, files: dict[str, bytes]) -> None:
+        self.given_out += [one for name, one in files.items() if name.endswith("/checkpoint")]
+        self._store.put_files(files)
+
+
 @pytest.mark.parametrize("calls", range(5))
 def test_a_store_that_fails_anywhere_costs_nothing_but_time(log: Logging, calls: int) -> None:
     log.run(250)
@@ -311,7 +326,11 @@ def test_a_store_of_an_earlier_day_follows(
     newest, files = log.given_out(), {one: one.read_bytes() for one in files_of(log)}
     bring_back(log, tmp_path / "earlier")
     assert look(log).size == 250
-    log.run()
+    term = log.lease().hold()
+    assert term is not None
+    noting = Noting(log.store)
+    log.publish(term, noting)  # type: ignore[arg-type]
+    assert noting.given_out == [bytes(log.store.get_file("log/custody/checkpoint"))]
     assert log.given_out() == log.stored() == newest
     assert {one: one.read_bytes() for one in files_of(log) if one in files} == files
 
