@@ -53,6 +53,7 @@ class Config:
     cosigners: Mapping[str, str]
     """Where each cosigner is reached, by the name of its key."""
     cosigner_proxy: str | None
+    base_path: str
 
 
 def read_config(data: Path | None = None) -> Config:
@@ -99,6 +100,7 @@ def read_config(data: Path | None = None) -> Config:
         trusted_hosts=tuple(env.list("TRUSTED_HOSTS", [])),
         cosigners=_addresses(env.list("COSIGNERS", [], validate=_is_addresses)),
         cosigner_proxy=env.str("COSIGNER_PROXY", "") or None,
+        base_path=env.str("BASE_PATH", "", validate=validate.Regexp(r"(/[A-Za-z0-9._~-]+)*\Z")),
     )
     try:
         env.seal()

@@ -149,6 +149,30 @@ def test_a_stolen_token_opens_nothing_without_a_proof_for_this_request(person: P
     assert_not_signed_in(person.client.get("/v1/cases", headers=good))
 
 
+def test_a_proof_names_the_path_that_a_proxy_took_off(organisation: Organisation) -> None:
+    config = replace(organisation.services.config, base_path="/desk")
+    app = create_app(replace(organisation.services, config=config))
+    person = organisation.as_person(organisation.desks["chemical"][0])
+    client, now = app.test_client(), organisation.clock()
+
+    def proof(method: str, url: str, token: str | None = None) -> str:
+        return make_proof(person.dpop, method, url, now, token)
+
+    def sign_in(url: str) -> Any:
+        body, headers = {"assertion": person.assertion()}, {"DPoP": proof("POST", url)}
+        return client.post("/v1/sessions", json=body, headers=headers)
+
+    for url in ("http://localhost/v1/sessions", "http://localhost/other/v1/sessions"):
+        assert_not_signed_in(sign_in(url))
+    answer = sign_in("http://localhost/desk/v1/sessions")
+    assert answer.status_code == 201
+    token = answer.get_json()["access_token"]
+    for url, status in (("/desk/v1/cases", 200), ("/v1/cases", 401), ("/deskv1/cases", 401)):
+        made = proof("GET", f"http://localhost{url}", token)
+        headers = {"Authorization": f"DPoP {token}", "DPoP": made}
+        assert client.get("/v1/cases", headers=headers).status_code == status
+
+
 def test_signing_out_ends_all_sessions_at_once(organisation: Organisation) -> None:
     keys = organisation.desks["general"][0]
     here, there = (organisation.as_person(keys).sign_in() for _ in range(2))

@@ -23,7 +23,7 @@ def staff_must_sign_in() -> None:
     given = services()
     now = given.clock()
     try:
-        claims = verified_claims(token)
+        claims = verified_claims(given, token)
         jkt = str(claims["cnf"]["jkt"])
         check_proof(
             proof_header(),
@@ -40,11 +40,12 @@ def staff_must_sign_in() -> None:
         # A token whose JSON is nested beyond the stack.
         raise refused() from None
     version, signing_key = directory_of_session(given.database, token_id, person, jkt, now)
-    g.directory = directory.known(given.database, version, given.caches)
-    g.actor = actor_of(g.directory, person)
-    if g.actor.signing_key != signing_key:
+    current = directory.known(given.database, version, given.caches)
+    who = actor_of(current, person)
+    if who.signing_key != signing_key:
         # The officers replaced the key that signed in.
         raise refused()
+    g.directory, g.actor = current, who
 
 
 def _token(header: str) -> str:
@@ -68,7 +69,7 @@ def request_urls() -> frozenset[str]:
     """Return what a proof may name as the address of this request; whether TLS ended before us is unknown here."""
     # As it was sent: a path that was decoded cannot be told from another that was not encoded.
     target: str = request.environ.get("RAW_URI", request.path)
-    address = request.host + target.partition("?")[0]
+    address = request.host + services().config.base_path + target.partition("?")[0]
     return frozenset({f"https://{address}", f"http://{address}"})
 
 

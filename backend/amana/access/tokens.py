@@ -69,13 +69,12 @@ def _refused(*_reason: Any) -> Response:
     return refusal_problem(refused())
 
 
-def verified_claims(token: str) -> dict[str, Any]:
+def verified_claims(given: Services, token: str) -> dict[str, Any]:
     """Return the claims of this request's token; raises what the library's handlers answer.
 
     A token that was verified is not verified again until it is over or its key is gone. Whether its session
     goes on is asked of the database at every request, so that nothing is lost by remembering.
     """
-    given = services()
     kept: dict[str, tuple[str, dict[str, Any]]] = given.caches.setdefault("tokens", {})
     kid, claims = kept.get(token, ("", {}))
     if claims and claims["exp"] > time.time() and given.secrets.tokens.find(kid) is not None:
