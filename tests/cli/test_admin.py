@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from amana.cli.tables import harmless, show
+from tests.support.decisions import decide
+from tests.support.organisation import organisation_in
 from tests.support.server import Service, amana
 
 
@@ -37,6 +39,23 @@ def test_what_makes_no_sense_is_said_before_anything_is_sent(
     assert unknown.stderr.startswith("not-found: ")
     amana("admin", "invite", "--role", "officer", *here, check=2)
     amana("admin", "suspend", "a" * 32, *here, check=2)
+
+
+def test_an_access_review_says_when_one_administrator_is_left(tmp_path: Path) -> None:
+    with organisation_in(tmp_path) as organisation, organisation.served() as url:
+        first, second = organisation.of_role("administrator")
+        root = tmp_path / "demo" / "root.json"
+        key = tmp_path / "demo" / "administrators" / f"{first.id}.key"
+        review = ("admin", "access-review", "--server", url, "--root", root, "--key", key)
+        assert amana(*review).stderr == ""
+        by = organisation.as_person(first).sign_in()
+        answer = decide(by, "suspend", "suspension", second.id, reason="a lost device")
+        assert answer.status_code == 201
+        alone = amana(*review)
+        assert alone.stderr.startswith("Warning: only one administrator may work.")
+        assert alone.stdout == "Nobody's access ends soon.\n"
+        told = json.loads(amana(*review, "--json").stdout)
+        assert told == {"due": [], "administrators": [first.id]}
 
 
 @pytest.mark.parametrize("value", ["\x1b[2J", "\u202eabc", "[red]x[/red]", "a\nb", "\x07"])

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from amana.access.models import Person, StaffSession, Suspension
 from amana.access.roles import Actor, Permission
-from amana.access.standing import Facts, Standing, standing
+from amana.access.standing import Facts, Standing, review_due_on, standing
 from amana.directory.models import DirectoryVersion
 from amana.errors import NotAllowed, NotSignedIn
 from amana.protocol.assertion import CLOCK_SKEW_SECONDS, MAX_SECONDS, TYPE
@@ -224,6 +224,25 @@ def facts_of(session: Session, person: Person) -> Facts:
         Suspension.person == person.id, Suspension.lifted_at.is_(None)
     )
     return facts(person, is_suspended=session.scalar(query) is not None)
+
+
+def administrators(session: Session, directory: Directory, today: date) -> dict[str, date | None]:
+    """Return who administers and may work today, each with the last day of their access if nobody confirms it.
+
+    None stands for somebody who never signed in, whose days begin when they do.
+    """
+    found: dict[str, date | None] = {
+        one.id: None for one in directory.people.values() if "administrator" in one.roles
+    }
+    suspended = sa.exists().where(Suspension.person == Person.id, Suspension.lifted_at.is_(None))
+    for row, is_suspended in session.execute(
+        sa.select(Person, suspended).where(Person.id.in_(found))
+    ):
+        if standing(facts(row, is_suspended=is_suspended), today) is Standing.ACTIVE:
+            found[row.id] = review_due_on(row.confirmed_on)
+        else:
+            del found[row.id]
+    return found
 
 
 def facts(person: Person, *, is_suspended: bool) -> Facts:

@@ -19,6 +19,10 @@ from amana.protocol.enrolment import ROLES
 from amana.protocol.policy import FLAGS
 
 RULES_LIMIT_BYTES = 64 * 1024
+ALONE = (
+    "Warning: only one administrator may work. Nobody confirms themselves, so their access ends 90 days after\n"
+    "their last review, and with it all of this. Ask the officers to list another, better two."
+)
 SEALED = "Administrators cannot open testimonies; this shows who could."
 
 EXPORT_COLUMNS = {
@@ -185,10 +189,13 @@ def confirm(administrator: Administrator, person: str, as_json: bool) -> None:
 @as_administrator
 def access_review(administrator: Administrator, as_json: bool) -> None:
     """Show whose access ends soon unless somebody confirms it ('amana admin confirm')."""
-    found = administrator.listed("due")
+    found, working = administrator.access_review()
     if as_json:
-        click.echo(json.dumps({"due": found}))
-    elif found:
+        click.echo(json.dumps({"due": found, "administrators": working}))
+        return
+    if len(working) < 2:
+        click.echo(ALONE, err=True)
+    if found:
         columns = {
             "id": "id",
             "role": "role",

@@ -71,12 +71,16 @@ class Administrator(Staff):
         return self.act("invite", "/v1/invitations", body=body).document()
 
     def listed(self, what: str) -> list[dict[str, Any]]:
-        """Return `people`, `invitations`, `enrolments`, `desks`, or `due` access reviews."""
-        path = "/v1/access-reviews" if what == "due" else f"/v1/{what}"
-        found = self._desk.get(path, limit=LIMIT_BYTES).document().get(what)
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        """Return `people`, `invitations`, `enrolments` or `desks`."""
+        return _objects(self._desk.get(f"/v1/{what}", limit=LIMIT_BYTES).document().get(what))
+
+    def access_review(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return whose access ends soon or has ended, and the administrators who may work today."""
+        answer = self._desk.get("/v1/access-reviews", limit=LIMIT_BYTES).document()
+        working = answer.get("administrators")
+        if not isinstance(working, list):
             raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
-        return found
+        return _objects(answer.get("due")), [_answered_id(one) for one in working]
 
     def decide(self, kind: str, decision: str, person: str, **body: Any) -> dict[str, Any]:
         """Sign a decision about a person: vetting, suspension, reinstatement or confirmation."""
@@ -210,6 +214,19 @@ def vetting_body(fields: Mapping[str, Any]) -> dict[str, Any]:
         "valid_until": fields["valid_until"],
         **{name: sorted(set(fields[name])) for name in ("languages", "specialities", "conflicts")},
     }
+
+
+def _objects(found: object) -> list[dict[str, Any]]:
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
+    return found
+
+
+def _answered_id(person: object) -> str:
+    try:
+        return check_id(person)
+    except ProtocolError:
+        raise NotVerified("The server's answer is not in its form.", slug="bad-answer") from None
 
 
 def _id(person: str) -> str:

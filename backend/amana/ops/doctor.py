@@ -5,22 +5,24 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from tuf.api.exceptions import RepositoryError
 
+from amana.access.service import administrators
 from amana.api.secrets import SecretsUnusable, load_secrets
 from amana.api.services import Services
 from amana.client.directory import expiry_warnings
 from amana.config import Config
 from amana.custody.cosigning import given as cosigned_of
 from amana.custody.cosigning import newest, times
-from amana.directory.service import NoDirectory, current, newest_signed, pinned
+from amana.directory.service import NoDirectory, current, latest_version, newest_signed, pinned
 from amana.errors import Refusal
 from amana.ops.logkeeping import GOOD, standings
+from amana.people.service import REVIEW_NOTICE_DAYS
 from amana.protocol.errors import ProtocolError
 from amana.replies.models import Shard
 from amana.scrub.schedule import Schedule
@@ -67,6 +69,7 @@ def examine(config: Config) -> list[Check]:
         "stored parts": _stored,
         "trust root": _root,
         "directory": _directory,
+        "administrators": _administrators,
         "dead drop": _drop,
         "vaults": _vaults,
         "logs": _logs,
@@ -171,6 +174,49 @@ def _root(config: Config) -> str:
             "There is no trust root yet; the officers' ceremony makes it (docs/operating.md)."
         )
     return "present"
+
+
+def _administrators(config: Config) -> str:
+    if not config.root.is_file() or not config.data.is_dir():
+        return "none before the first directory"
+    database, today = Database(config.database_url), datetime.now(UTC).date()
+    try:
+        with database.reading() as session:
+            if latest_version(session) is None:
+                return "none before the first directory"
+            directory = current(session, {})
+        with database.reading() as session:
+            return _standing(administrators(session, directory, today), today)
+    except ProgrammingError:
+        # The public process may not know how staff stand, and examines the same installation.
+        listed = [one for one in directory.people.values() if "administrator" in one.roles]
+        return _standing({one.id: None for one in listed}, today)
+    except (DatabaseUnavailable, SQLAlchemyError, OSError, Refusal, ProtocolError):
+        raise Fault("The database does not answer.") from None
+    finally:
+        database.dispose()
+
+
+def _standing(working: dict[str, date | None], today: date) -> str:
+    """Say whether the administrators, and the last days of their access, are enough: nobody confirms themselves."""
+    if not working:
+        raise Fault(
+            "None may work: suspended, not confirmed, or too long away. The officers list another, who then"
+            " confirms the others."
+        )
+    last = max(day or date.max for day in working.values())
+    if len(working) == 1:
+        ends = "when 90 days are over" if last == date.max else f"after {last}"
+        raise Warned(
+            "One alone may work, whom nobody can confirm: all administration ends"
+            f" {ends}. The officers list another, better two."
+        )
+    if last <= today + timedelta(days=REVIEW_NOTICE_DAYS):
+        raise Warned(
+            f"The access of all of them ends, the last after {last}, unless they confirm one another"
+            " ('amana admin access-review')."
+        )
+    return f"{len(working)} may work"
 
 
 def _directory(config: Config) -> str:

@@ -183,10 +183,10 @@ def confirm(fields: dict[str, Any], person: str) -> Response:
 @people.response(200, schemas.DueOut)
 @people.problems(403)
 def access_reviews() -> dict[str, Any]:
-    """List whose access ends soon, or has ended, unless somebody confirms it."""
+    """List whose access ends soon, or has ended, unless somebody confirms it, and who can."""
     given = services()
     with given.database.reading() as session:
-        return {"due": service.due_reviews(session, actor(), _moment(), given.caches)}
+        return vars(service.access_review(session, actor(), _moment(), given.caches))
 
 
 @people.get("/v1/desks")

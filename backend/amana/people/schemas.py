@@ -222,6 +222,10 @@ class DueOut(ma.Schema):
     """Whose access is to be confirmed, or ends."""
 
     due = ma.fields.List(ma.fields.Nested(_DuePersonOut))
+    administrators = ma.fields.List(
+        ma.fields.String(),
+        metadata={"description": "Who administers and may work today; nobody confirms themselves."},
+    )
 
 
 class DeskOut(ma.Schema):

@@ -2,7 +2,7 @@
 """People come invited, are vetted, suspended, confirmed, and go. Whether they read is the officers' word. Never commits."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, cast
@@ -446,20 +446,40 @@ def _split(text: str) -> list[str]:
     return [one for one in text.split(",") if one]
 
 
-def due_reviews(session: Session, actor: Actor, at: Moment, cache: dict[str, Any]) -> list[Known]:
-    """Return the listed people whose access ends within two weeks, or has ended, unless it is confirmed."""
-    require(actor, Permission.SEE_PEOPLE)
-    return reviews_due(session, at, cache)
+@dataclass(frozen=True)
+class AccessReview:
+    """The listed people whose access ends within two weeks, or has ended, unless it is confirmed; and who can do that.
+
+    `administrators` are those who may work today. Nobody confirms themselves, so one alone cannot stay.
+    """
+
+    due: list[Known]
+    administrators: tuple[str, ...]
+
+
+def access_review(
+    session: Session, actor: Actor, at: Moment, cache: dict[str, Any]
+) -> AccessReview:
+    """Return whose access is to be reviewed."""
+    known = people(session, actor, at, cache)
+    return AccessReview(
+        due=_due(known, at.today),
+        administrators=tuple(
+            one.id
+            for one in known
+            if one.listed and "administrator" in one.roles and one.standing == Standing.ACTIVE
+        ),
+    )
 
 
 def reviews_due(session: Session, at: Moment, cache: dict[str, Any]) -> list[Known]:
-    """Return the same, for the operator's own report."""
-    latest = at.today + timedelta(days=REVIEW_NOTICE_DAYS)
-    return [
-        one
-        for one in _everybody(session, at, cache)
-        if one.listed and one.due_on is not None and one.due_on <= latest
-    ]
+    """Return whose access is to be reviewed, for the operator's own report."""
+    return _due(_everybody(session, at, cache), at.today)
+
+
+def _due(known: Iterable[Known], today: date) -> list[Known]:
+    latest = today + timedelta(days=REVIEW_NOTICE_DAYS)
+    return [one for one in known if one.listed and one.due_on is not None and one.due_on <= latest]
 
 
 def vettings_ending(session: Session, at: Moment) -> list[str]:
