@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from amana.protocol.encoding import canonical
 from amana.protocol.signing import SigningKey
 from amana.storage.database import Database
 from tests.support.postgres import fresh_database
+from tests.support.relay import relay_to
 from tests.support.server import (
     AMANA,
     PASSPHRASE,
@@ -37,6 +39,7 @@ from tests.support.server import (
 from tests.support.uploads import Client
 
 LANGUAGE = ("--language", "ar")
+FILM_BYTES = 48 * 2**20
 
 
 @dataclass
@@ -232,6 +235,41 @@ def test_a_suspension_bites_in_the_middle_of_a_download(place: Place, tmp_path: 
     for one in place.keys("administrators"):
         place.run("admin", "reinstate", key.stem, "--reason", "found", key=one)
     assert place.cases(key).returncode == 0
+
+
+def test_a_suspension_ends_the_answer_that_is_being_sent(place: Place, tmp_path: Path) -> None:
+    client = Client(place.service.url, place.root, place.service.data / "objects")
+    made = client.testimony(files=[os.urandom(FILM_BYTES)])
+    [location], completion = client.announce(made)
+    assert client.patch(location, 0, made.sealed[0]).status_code == 204
+    assert client.complete(completion).status_code == 200
+    client.http.close()
+    holders = {one["reader"] for one in json.loads(made.submission.labels)}
+    key = next(one for one in place.keys("reviewers") if one.stem in holders)
+    first, second = place.keys("administrators")
+    out = tmp_path / "out"
+    with relay_to(place.service.url) as line:
+        ended: list[Any] = []
+
+        def download() -> None:
+            far = ("--server", f"http://127.0.0.1:{line.port}", "--root", place.root, "--key", key)
+            ended.append(amana("reviewer", "open", made.case, "--out", out, *far, check=None))
+
+        # The reader's line stands still in the middle of the film, and goes on after the suspension.
+        line.hold_after = FILM_BYTES // 4
+        thread = threading.Thread(target=download)
+        thread.start()
+        assert line.held.wait(timeout=60)
+        place.run("admin", "suspend", key.stem, "--reason", "lost device", key=first)
+        line.let_go()
+        thread.join(timeout=120)
+    assert ended[0].returncode == 1, ended[0].stderr
+    assert ended[0].stderr.splitlines()[-1].startswith("suspended: ")
+    # What followed was under way already.
+    assert line.passed < FILM_BYTES // 4 * 3
+    assert not (out / "account.json").exists()
+    for one in (first, second):
+        place.run("admin", "reinstate", key.stem, "--reason", "found", key=one)
 
 
 def test_a_new_key_is_listed_and_old_grants_follow_to_it(place: Place, tmp_path: Path) -> None:

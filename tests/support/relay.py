@@ -11,7 +11,7 @@ class Relay:
 
     `cut_after` counts down the bytes towards the server and cuts the wire at zero; `flip` changes
     one bit of the first block of at least that many bytes. `hold_after` counts down the bytes towards the
-    client; at zero those connections stand still, and `held` is set, until `let_go`.
+    client; at zero those connections stand still, and `held` is set, until `let_go`. `passed` counts them up.
     """
 
     def __init__(self, target: tuple[str, int]) -> None:
@@ -23,6 +23,7 @@ class Relay:
         self.cut_after: int | None = None
         self.flip: int | None = None
         self.hold_after: int | None = None
+        self.passed = 0
         self.held = threading.Event()
         self._let_go = threading.Event()
         self.port: int = self._listener.getsockname()[1]
@@ -86,6 +87,7 @@ class Relay:
         return block
 
     def _hold(self, block: bytes) -> bytes:
+        self.passed += len(block)
         if self.hold_after is not None:
             self.hold_after -= len(block)
             if self.hold_after <= 0:

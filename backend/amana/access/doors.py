@@ -6,9 +6,9 @@ import re
 from flask import g, request
 
 from amana.access.roles import Actor
-from amana.access.service import actor_of, directory_of_session, refused
+from amana.access.service import actor_of, directory_of_session, entrant, refused
 from amana.access.tokens import SCHEME, verified_claims
-from amana.api.services import services
+from amana.api.services import Services, services
 from amana.directory import service as directory
 from amana.protocol.directory import Directory
 from amana.protocol.dpop import check_proof
@@ -46,6 +46,19 @@ def staff_must_sign_in() -> None:
         # The officers replaced the key that signed in.
         raise refused()
     g.directory, g.actor = current, who
+
+
+def must_still_be_let_in(given: Services, who: Actor) -> None:
+    """Refuse somebody who was let in and is put out since; what they were sent until then, they have.
+
+    Asked while an answer is being sent that takes longer than a token lives, so not whether theirs is over.
+    """
+    known = entrant(given.database, who.id)
+    if known.directory is None or not known.may_work(given.today()):
+        raise refused()
+    listed = actor_of(directory.known(given.database, known.directory, given.caches), who.id)
+    if listed.signing_key != who.signing_key:
+        raise refused()
 
 
 def _token(header: str) -> str:

@@ -117,12 +117,15 @@ class Entrant:
     facts: Facts | None
     last_active_on: date | None
 
+    def may_work(self, today: date) -> bool:
+        """Tell whether they stand as they must."""
+        return self.facts is not None and standing(self.facts, today) is Standing.ACTIVE
+
     def has_nothing_new(self, directory: Directory, person: str, today: date) -> bool:
         """Tell whether nobody and nothing changed them since they signed in earlier today."""
         return (
-            self.facts is not None
-            and self.last_active_on == today
-            and standing(self.facts, today) is Standing.ACTIVE
+            self.last_active_on == today
+            and self.may_work(today)
             and self.listed == _as_listed(directory, actor_of(directory, person))
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, request
 
-from amana.access.doors import actor, directory_now
+from amana.access.doors import actor, directory_now, must_still_be_let_in
 from amana.access.schemas import ActionIn
 from amana.access.staff import StaffBlueprint
 from amana.api.services import services
@@ -202,7 +202,16 @@ def sealed_object(case: str, n: int) -> Response:
 
 
 def serve_object(stored: service.Stored, check: Callable[[], object]) -> Response:
-    """Answer with sealed bytes, or the range that was asked for; `check` raises when they may not be sent on."""
+    """Answer with sealed bytes, or the range that was asked for; `check` raises when they may not be sent on.
+
+    Neither may they when whoever asked is put out meanwhile.
+    """
+    given, who = services(), actor()
+
+    def may_go_on() -> None:
+        must_still_be_let_in(given, who)
+        check()
+
     etag = f'"{stored.sha256}"'
     # A part is worth nothing to whoever holds parts of something else (RFC 9110 §13.1.5).
     same = request.headers.get("If-Range", etag) == etag
@@ -212,7 +221,7 @@ def serve_object(stored: service.Stored, check: Callable[[], object]) -> Respons
         raise service.RangeRefused(headers={"Content-Range": f"bytes */{stored.size}"}) from None
     start, end = wanted or (0, stored.size)
     body: Iterator[bytes] | bytes = (
-        _while_served(services().blobs.read(stored.key, start, end - start), check)
+        _while_served(given.blobs.read(stored.key, start, end - start), may_go_on)
         if stored.inline is None
         else stored.inline[start:end]
     )
@@ -227,7 +236,7 @@ def serve_object(stored: service.Stored, check: Callable[[], object]) -> Respons
 
 
 def _while_served(blocks: Iterator[bytes], check: Callable[[], object]) -> Iterator[bytes]:
-    """Go on only while the case is served to the reader; a withdrawal ends what is already running."""
+    """Go on only while it may be served; a withdrawal or a suspension ends what is already running."""
     sent, checked_at = 0, time.monotonic()
     for block in blocks:
         if sent >= CHECK_AFTER_BYTES or time.monotonic() - checked_at >= CHECK_AFTER_SECONDS:
