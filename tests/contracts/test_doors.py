@@ -165,6 +165,7 @@ CLOSED = {
         {"action": {}, "intake_key": "x", "intake_key_sig": "x", "replaces": OTHER},
     ),
     ("GET", "/v1/returned-cases"): Row(Permission.SEE_RETURNED_CASES),
+    ("GET", "/v1/leavers/<person>"): Row(Permission.SEE_RETURNED_CASES),
     ("POST", "/v1/invitations"): Row(
         Permission.INVITE, {"action": {}, "role": "auditor", "desks": [], "days": 7}
     ),

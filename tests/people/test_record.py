@@ -1,5 +1,6 @@
 """The record of a day is that of its end, page after page; and every case of who is gone comes back to its lead."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from amana.people import record
 from tests.support.decisions import decide
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
+from tests.support.server import amana
 
 
 @pytest.fixture
@@ -121,3 +123,35 @@ def test_a_case_comes_back_when_its_last_reader_is_gone_and_to_its_own_lead(
     assert unopened not in str(cases)
     assert other.get("/v1/returned-cases").get_json() == {"cases": []}
     assert reader.get("/v1/returned-cases").status_code == 401
+
+
+def test_a_lead_is_told_what_a_leaver_could_open_at_their_desks_and_nothing_of_others(
+    own: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PAGE", 2)
+    lead, reader = (own.as_person(one).sign_in() for one in own.desks["chemical"])
+    other = own.as_person(own.desks["general"][0]).sign_in()
+    cases = sorted(own.send().case for _ in range(3))
+    own.send("general")
+    path = f"/v1/leavers/{reader.keys.id}"
+    assert lead.get(path).status_code == 404, "who works there is no leaver"
+    decide(staff(own, "administrator")[0], "suspend", "suspension", reader.keys.id, reason="left")
+    first = lead.get(path).get_json()
+    assert [one["case"] for one in first["could_open"]] == cases[:2]
+    rest = lead.get(f"{path}?cursor={first['next']}").get_json()
+    assert ([one["case"] for one in rest["could_open"]], rest["next"]) == (cases[2:], None)
+    assert other.get(path).status_code == 404, "a lead of another desk is told nothing"
+    for unknown in (other.keys.id, "a" * 32, "x"):
+        assert lead.get(f"/v1/leavers/{unknown}").status_code == 404
+    assert lead.get(f"{path}?cursor=x").status_code == 422
+    with own.served() as url:
+        key = own.folder / "demo" / "reviewers" / f"{lead.keys.id}.key"
+        here = ("--server", url, "--root", own.folder / "demo" / "root.json", "--key", key)
+        command = ("reviewer", "returned", "--person", reader.keys.id, *here)
+        told = json.loads(amana(*command, "--json").stdout)
+        assert [one["case"] for one in told["could_open"]] == cases
+        shown = amana(*command).stdout
+        assert all(case in shown for case in cases)
+        assert amana("reviewer", "returned", "--person", "x", *here, check=2).stderr.startswith(
+            "bad-id: "
+        )

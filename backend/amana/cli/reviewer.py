@@ -221,9 +221,17 @@ def conflict(reader: Reviewer, codes: tuple[str, ...], as_json: bool) -> None:
 
 
 @reviewer.command()
+@click.option("--person", help="Instead, everything at your desks that this person could open.")
 @as_reader
-def returned(reader: Reviewer, as_json: bool) -> None:
+def returned(reader: Reviewer, person: str | None, as_json: bool) -> None:
     """For leads: list cases in review whose reader is suspended or gone."""
+    if person is not None:
+        held = reader.could_open(person)
+        if as_json:
+            click.echo(json.dumps({"person": person, "could_open": held}))
+        else:
+            show({"case": "case", "desk": "desk", "received_on": "received"}, held, "case")
+        return
     found = reader.returned()
     if as_json:
         click.echo(json.dumps({"cases": found}))

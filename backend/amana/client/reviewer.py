@@ -329,6 +329,38 @@ class Reviewer(Staff):
         except (KeyError, TypeError, ValueError):
             raise NotVerified("The list is not in its form.", slug="bad-answer") from None
 
+    def could_open(self, person: str) -> list[dict[str, str]]:
+        """Return what somebody who is suspended or gone could open at a lead's desks; raises Refused."""
+        try:
+            check_id(person)
+        except ProtocolError:
+            raise Usage("A person is called by 32 letters and digits.", slug="bad-id") from None
+        found: list[dict[str, str]] = []
+        cursor, after = "", ""
+        while True:
+            page = self._desk.get(f"/v1/leavers/{person}{after}").document()
+            try:
+                more = [
+                    {
+                        "case": check_id(one["case"]),
+                        "desk": str(one["desk"]),
+                        "received_on": parse_day(one["received_on"]).isoformat(),
+                    }
+                    for one in page["could_open"]
+                ]
+                following = page["next"]
+                # A server that never ends its pages must not keep the client for ever.
+                if following is not None and (
+                    not more or following == cursor or not _CURSOR.fullmatch(following)
+                ):
+                    raise ValueError
+            except (KeyError, TypeError, ValueError):
+                raise NotVerified("The list is not in its form.", slug="bad-answer") from None
+            found += more
+            if following is None:
+                return found
+            cursor, after = following, f"?cursor={following}"
+
     def rewrap(self) -> Rewrapped:
         """Seal every grant under a former key to the newest one, which the directory must list by now.
 

@@ -128,21 +128,7 @@ class Record:
 def of_person(session: Session, actor: Actor, person: str, day: date, cursor: str | None) -> Record:
     """Return a page of what a person could open, the oldest first, and what they opened and signed."""
     require(actor, Permission.SEE_RECORD)
-    held = (
-        sa.select(Grant.case, Grant.desk, Grant.received_on)
-        .where(Grant.reader == person, Grant.received_on <= day)
-        .order_by(Grant.received_on, Grant.case)
-        .limit(PAGE + 1)
-    )
-    if cursor is not None:
-        last_day, last = parse_cursor(cursor)
-        held = held.where(
-            sa.or_(
-                Grant.received_on > last_day,
-                sa.and_(Grant.received_on == last_day, Grant.case > last),
-            )
-        )
-    rows = [Held(row.case, row.desk, row.received_on) for row in session.execute(held)]
+    held, following = _held(session, cursor, Grant.reader == person, Grant.received_on <= day)
     acted = (SignedAction.actor == person, SignedAction.accepted_at <= _end(day))
     latest = sa.func.max(SignedAction.accepted_at)
     opened = session.execute(
@@ -158,10 +144,8 @@ def of_person(session: Session, actor: Actor, person: str, day: date, cursor: st
         .order_by(SignedAction.accepted_at.desc())
         .limit(NEWEST)
     )
-    page = rows[:PAGE]
-    following = cursor_at(page[-1].received_on, page[-1].case) if len(rows) > PAGE else None
     record = Record(
-        could_open=page,
+        could_open=held,
         opened=[Opened(case, _aware(at)) for case, at in opened if case is not None],
         actions=[Acted(action, case, _aware(at)) for action, case, at in actions],
         next=following,
@@ -169,6 +153,29 @@ def of_person(session: Session, actor: Actor, person: str, day: date, cursor: st
     if not (record.could_open or record.actions) and session.get(Person, person) is None:
         raise NotFound
     return record
+
+
+def _held(
+    session: Session, cursor: str | None, *of: sa.ColumnElement[bool]
+) -> tuple[list[Held], str | None]:
+    """Return a page of grants, the oldest first, and where the next one begins."""
+    query = (
+        sa.select(Grant.case, Grant.desk, Grant.received_on)
+        .where(*of)
+        .order_by(Grant.received_on, Grant.case)
+        .limit(PAGE + 1)
+    )
+    if cursor is not None:
+        last_day, last = parse_cursor(cursor)
+        query = query.where(
+            sa.or_(
+                Grant.received_on > last_day,
+                sa.and_(Grant.received_on == last_day, Grant.case > last),
+            )
+        )
+    rows = [Held(row.case, row.desk, row.received_on) for row in session.execute(query)]
+    page = rows[:PAGE]
+    return page, cursor_at(page[-1].received_on, page[-1].case) if len(rows) > PAGE else None
 
 
 def _aware(moment: datetime) -> datetime:
@@ -189,7 +196,7 @@ class Returned:
 def returned(session: Session, actor: Actor, directory: Directory) -> list[Returned]:
     """Return the cases under review at a lead's desks whose reader is suspended, or reads there no more."""
     require(actor, Permission.SEE_RETURNED_CASES)
-    led = [desk.id for desk in directory.desks if actor.id in desk.leads]
+    led = _led(directory, actor)
     query = (
         sa.select(Testimony.case, Testimony.desk, Assignment.reader, Assignment.claimed_on)
         .join(Assignment, Assignment.case == Testimony.case)
@@ -203,6 +210,32 @@ def returned(session: Session, actor: Actor, directory: Directory) -> list[Retur
         for row in session.execute(query)
         if gone.from_desk(row.reader, row.desk)
     ]
+
+
+@dataclass(frozen=True)
+class Leaver:
+    """A page of what somebody who is no more could open at a lead's desks."""
+
+    could_open: Sequence[Held]
+    next: str | None
+
+
+def leaver(
+    session: Session, actor: Actor, directory: Directory, person: str, cursor: str | None
+) -> Leaver:
+    """Return what a person who is suspended, or reads there no more, could open at a lead's desks."""
+    require(actor, Permission.SEE_RETURNED_CASES)
+    gone = _Gone(session, directory)
+    desks = [one for one in _led(directory, actor) if gone.from_desk(person, one)]
+    of = (Grant.reader == person, Grant.desk.in_(desks), Grant.received_on.is_not(None))
+    page, following = _held(session, cursor, *of)
+    if not page and cursor is None:
+        raise NotFound
+    return Leaver(page, following)
+
+
+def _led(directory: Directory, actor: Actor) -> list[str]:
+    return [desk.id for desk in directory.desks if actor.id in desk.leads]
 
 
 class _Gone:

@@ -245,3 +245,13 @@ def returned_cases() -> dict[str, Any]:
     """List the cases of your desks whose reader is no more."""
     with services().database.reading() as session:
         return {"cases": record.returned(session, actor(), directory_now())}
+
+
+@people.get("/v1/leavers/<person>")
+@people.arguments(schemas.CursorIn, location="query", unknown="raise")
+@people.response(200, schemas.LeaverOut)
+@people.problems(403, 404, 422)
+def leaver(fields: dict[str, str], person: str) -> Any:
+    """List what somebody who is suspended or gone could open at your desks."""
+    with services().database.reading() as session:
+        return record.leaver(session, actor(), directory_now(), person, fields.get("cursor"))

@@ -256,6 +256,15 @@ class RecordIn(ma.Schema):
     cursor = ma.fields.String(validate=ma.validate.Length(max=100))
 
 
+class CursorIn(ma.Schema):
+    """From where."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    cursor = ma.fields.String(validate=ma.validate.Length(max=100))
+
+
 class _OfPersonOut(ma.Schema):
     id = ma.fields.String(metadata=ID)
     listed = ma.fields.Boolean()
@@ -322,3 +331,10 @@ class ReturnedOut(ma.Schema):
     """Cases whose reader is no more."""
 
     cases = ma.fields.List(ma.fields.Nested(_ReturnedOut))
+
+
+class LeaverOut(ma.Schema):
+    """What somebody who is no more could open at a lead's desks, the oldest first."""
+
+    could_open = ma.fields.List(ma.fields.Nested(_HeldOut))
+    next = ma.fields.String(allow_none=True)
