@@ -326,6 +326,18 @@ def test_a_body_that_could_be_read_in_two_ways_is_refused(
     assert (answer.status_code, answer.get_json()["type"]) == (status, slug)
 
 
+def test_no_kind_of_token_stands_for_another(person: Person) -> None:
+    assertion, proof = person.assertion(), person.proof("POST", "/v1/sessions")
+    for other in (person.token, proof):
+        assert_not_signed_in(person.offer(other))
+    for other in (person.token, assertion):
+        body, headers = {"assertion": assertion}, {"DPoP": other}
+        assert_not_signed_in(person.client.post("/v1/sessions", json=body, headers=headers))
+        headers = {"Authorization": f"DPoP {person.token}", "DPoP": other}
+        assert_not_signed_in(person.client.get("/v1/cases", headers=headers))
+    assert person.offer(assertion).status_code == 201
+
+
 def test_a_refused_sign_in_tells_no_more_than_a_missing_token(organisation: Organisation) -> None:
     anyone = organisation.as_person(organisation.desks["chemical"][0])
     assert_not_signed_in(anyone.offer(nested()[:2040]))

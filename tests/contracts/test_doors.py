@@ -330,7 +330,43 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
     assert (other.status_code, other.get_json()["type"]) == (404, "not-found")
 
 
-@pytest.mark.parametrize("rule", sorted(rule for _, rule in CLOSED if "<person>" in rule))
+KINDS = {
+    "claims": "claim",
+    "claims/release": "release",
+    "recusals": "recuse",
+    "hand-overs": "hand-over",
+    "notes": "note",
+    "decisions": "decide",
+    "resumptions": "resume",
+    "reopenings": "reopen",
+    "openings": "open",
+    "grants": "re-wrap",
+    "re-wrappings": "re-wrap",
+}
+"""What each act on a case is signed as."""
+
+
+@pytest.mark.parametrize(
+    "rule", sorted(rule for method, rule in CLOSED if "<case>" in rule and method == "POST")
+)
+def test_who_acts_on_a_case_of_another_desk_is_told_what_nobodys_case_would_tell(
+    organisation: Organisation, staff: dict[str, Person], rule: str
+) -> None:
+    made, row = organisation.send("chemical"), CLOSED["POST", rule]
+    kind = KINDS[rule.removeprefix("/v1/cases/<case>/")]
+    body = {name: value for name, value in (row.body or {}).items() if name != "action"}
+    answers = []
+    for case in (made.case, "a" * 32):
+        answer = staff["general+reviewer"].act(kind, path_of(rule, case=case), case, **body)
+        answers.append((answer.status_code, answer.get_json()))
+    assert answers[0] == answers[1]
+    assert (answers[0][0], answers[0][1]["type"]) == (404, "not-found")
+
+
+ABOUT_PEOPLE = sorted(rule for method, rule in CLOSED if "<person>" in rule and method == "POST")
+
+
+@pytest.mark.parametrize("rule", ABOUT_PEOPLE)
 def test_nobody_decides_about_themselves(staff: dict[str, Person], rule: str) -> None:
     person = staff["administrator"]
     row = CLOSED["POST", rule]
@@ -339,7 +375,7 @@ def test_nobody_decides_about_themselves(staff: dict[str, Person], rule: str) ->
     assert (answer.status_code, answer.get_json()["type"]) == (403, "own-act")
 
 
-@pytest.mark.parametrize("rule", sorted(rule for _, rule in CLOSED if "<person>" in rule))
+@pytest.mark.parametrize("rule", ABOUT_PEOPLE)
 def test_what_is_signed_about_one_person_does_not_touch_another(
     staff: dict[str, Person], rule: str
 ) -> None:

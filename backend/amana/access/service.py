@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -25,6 +26,7 @@ from amana.protocol.jws import ALGORITHM, Jws, read_header, split_jws
 from amana.protocol.signing import public_key
 from amana.storage.database import Database, table_of
 
+NOBODYS_KEY = Ed25519PrivateKey.generate().public_key()
 SESSION_SECONDS = 600
 """Longer than an assertion can live, so that its session tells of it for as long (MAX_SECONDS and the clocks' skew)."""
 
@@ -80,10 +82,11 @@ def verified(
     assertion: Assertion, proof: str, urls: frozenset[str], directory: Directory, now: datetime
 ) -> Bound:
     """Verify an assertion and the proof of its DPoP key; returns the session that it may begin."""
-    claims = assertion.claims
-    actor = actor_of(directory, assertion.person)
+    claims, listed = assertion.claims, directory.person(assertion.person)
     try:
-        assertion.jws.verify(public_key(actor.signing_key))
+        # Who is unknown takes as long as who signs wrongly.
+        assertion.jws.verify(NOBODYS_KEY if listed is None else public_key(listed.signing_key))
+        actor = actor_of(directory, assertion.person)
         jkt = claims["cnf"]["jkt"]
         check_proof(proof, method="POST", urls=urls, token=None, jkt=jkt, now=now)
         names_us = claims["iss"] == actor.id and claims["aud"] == directory.deployment

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
-"""Sign-in from end to end: on most days of a person one look and one row; else a transaction around all that changed."""
+"""Sign-in from end to end: as a rule one question and one row, else a transaction around all that changed."""
 
 from datetime import UTC, datetime, timedelta
 
