@@ -67,7 +67,7 @@ def test_json_is_one_object_and_nothing_else(home: Home) -> None:
     done = home.send("--keep-metadata", home.film, "--json")
     sent = one_object(done.stdout)
     assert done.stderr == ""
-    assert sent.keys() == {"case", "codename", "codename_digits", "receipt"}
+    assert sent.keys() == {"case", "codename", "codename_digits", "receipt", "proof"}
     assert sent["receipt"]["case"] == sent["case"]
     assert set(sent["codename"].split()) <= set(word_list("ar"))
     assert Codename.parse(sent["codename"]) == Codename.parse(sent["codename_digits"])
@@ -85,7 +85,7 @@ def test_a_person_sees_the_codename_and_the_consent_text_on_the_terminal_only(ho
     assert "Your codename" not in done.stdout
     assert "has arrived" in done.stdout
     amana("verify", "receipt", home.folder / "receipt", "--root", home.root)
-    assert home.left() == {"receipt"}
+    assert home.left() == {"receipt", "receipt.tlog-proof"}
 
 
 def test_a_codename_file_is_written_once_and_used_again(home: Home) -> None:
@@ -201,7 +201,7 @@ def test_a_cut_sending_says_how_to_go_on_and_then_leaves_nothing(home: Home, nam
         env=home.env,
     )  # fmt: skip
     finished = one_object(resumed.stdout)
-    assert finished.keys() == {"case", "receipt"}
+    assert finished.keys() == {"case", "receipt", "proof"}
     assert finished["case"] == unfinished["case"] == finished["receipt"]["case"]
     assert home.left() == set()
 

@@ -116,7 +116,7 @@ def test_two_of_three_are_enough_and_the_third_is_added_when_it_comes(
     assert set(cosigned(organisation).cosigned) == {"one.example", "two.example"}
     start(organisation, three)
     # By another process, which knows nothing of the rounds before.
-    assert maintain(organisation.services)["logs_cosigned"] == 2
+    assert maintain(organisation.services).done["logs_cosigned"] == 2
     assert set(cosigned(organisation).cosigned) == {"one.example", "two.example", "three.example"}
     # The plain checkpoint has them too, for monitors that know no other address.
     plain = organisation.app.test_client().get("/log/directory/checkpoint").data
