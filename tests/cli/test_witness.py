@@ -318,9 +318,13 @@ def test_an_interrupted_sending_keeps_its_state_and_the_codename(
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(home.state.exists, "the state")
-    process.send_signal(number)
-    printed, said = process.communicate(timeout=30)
+    try:
+        wait_until(home.state.exists, "the state")
+        process.send_signal(number)
+        printed, said = process.communicate(timeout=60)
+    finally:
+        # It would go on paying for hours.
+        process.kill()
     assert process.returncode == 4
     assert said.startswith("interrupted: ")
     assert one_object(printed)["state"] == str(home.state)
