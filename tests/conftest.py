@@ -8,9 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.postgres import fresh_database, postgres_server
 from tests.support.s3 import S3Server, swift_server
+
+# What is slow is found by measuring (`make bench`): here another program may have the processor just now.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

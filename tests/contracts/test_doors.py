@@ -343,6 +343,7 @@ KINDS = {
     "grants": "re-wrap",
     "re-wrappings": "re-wrap",
     "releases": "release-request",
+    "exports": "export-request",
 }
 """What each act on a case is signed as."""
 

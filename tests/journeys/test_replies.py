@@ -17,7 +17,7 @@ def publish(service: Service) -> dict[str, int]:
     done = amana(
         "maintain", "--data", service.data, "--publish-drop", "--json", env=service.env
     ).stdout
-    counted: dict[str, int] = json.loads(done)
+    counted: dict[str, int] = json.loads(done)["done"]
     return counted
 
 

@@ -65,6 +65,8 @@ class Relay:
 
     def _serve(self, near: socket.socket) -> None:
         with near, socket.create_connection(self._target) as far:
+            # Else the kernel takes in up to thirty megabytes of what stands still.
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
             with self._lock:
                 if self._is_cut:
                     return

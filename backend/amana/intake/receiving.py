@@ -11,7 +11,7 @@ from amana.directory import service as directory
 from amana.errors import AdmissionAsked, CaseDiffers, Conflict, Unprocessable
 from amana.intake import admission, service, uploads
 from amana.intake.service import Known
-from amana.intake.writers import DEAD_AFTER_SECONDS
+from amana.intake.writers import DEAD_AFTER_SECONDS, LOOK_SECONDS
 from amana.protocol.admission import AdmissionRefused, Notice, Proof, check_proof
 from amana.protocol.directory import Directory
 from amana.protocol.errors import ProtocolError
@@ -169,11 +169,13 @@ def _expire(services: Services) -> int:
 
 
 def _silent_processes(services: Services) -> frozenset[str]:
-    """Wait for as long as a process that writes would not be silent, and return those that were."""
+    """Return the processes that are silent for as long as none that writes would be."""
     with services.database.reading() as session:
         before = service.beats(session)
-    if before:
-        time.sleep(DEAD_AFTER_SECONDS)
-    with services.database.reading() as session:
-        now = service.beats(session)
-    return frozenset(process for process, beat in before.items() if now.get(process, beat) == beat)
+    silent, until = frozenset(before), time.monotonic() + DEAD_AFTER_SECONDS
+    while silent and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+        with services.database.reading() as session:
+            now = service.beats(session)
+        silent = frozenset(one for one in silent if now.get(one, before[one]) == before[one])
+    return silent
