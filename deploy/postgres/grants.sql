@@ -42,6 +42,9 @@ GRANT SELECT ("case", actor, action, accepted_at, body), UPDATE (body) ON action
 GRANT SELECT ("case", ended_on), UPDATE (ended_on, ended_because) ON assignments TO amana_intake;
 GRANT SELECT ("case"), DELETE ON routing_tasks, notes TO amana_intake;
 GRANT SELECT ON policy_versions, destructions TO amana_desk;
+-- Who could open what is destroyed is kept for the record, which the desk shows.
+GRANT INSERT ON past_grants TO amana_intake;
+GRANT SELECT ON past_grants TO amana_desk;
 
 -- A vault's shares arrive with a testimony and are destroyed with it; of releases intake tells witnesses, and ends them.
 GRANT SELECT, INSERT, DELETE ON vaults, shares TO amana_intake;

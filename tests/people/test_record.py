@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from amana.consent.destroying import destroy_due
 from amana.people import record
+from amana.protocol.case import intake_key_id, open_grant, seal_grant
+from amana.protocol.encoding import b64, unb64
 from tests.support.decisions import decide
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.server import amana
+from tests.support.statements import Witness
 
 
 @pytest.fixture
@@ -85,6 +89,53 @@ def test_the_record_of_a_person_comes_in_pages_and_ends_with_the_day(
     assert {one["case"] for one in earlier["actions"]} == {first[0]}
     today = auditor.get(f"/v1/record?person={reader.keys.id}").get_json()
     assert [one["case"] for one in today["opened"]] == [second[0], first[0]]
+
+
+def test_what_a_colleague_handed_on_could_be_opened_from_that_day_and_what_is_destroyed_is_told(
+    own: Organisation,
+) -> None:
+    lead, reader = (own.as_person(one).sign_in() for one in own.desks["chemical"])
+    made = own.send(readers={lead.keys.id: lead.keys.intake_recipient})
+    arrived = day_of(own)
+    own.clock.turn(days=1)
+    assert lead.sign_in().open(made.case).status_code == 201
+    [mine] = lead.get(f"/v1/cases/{made.case}/grants").get_json()["grants"]
+    assert lead.keys.intake is not None
+    key = open_grant(unb64(mine["grant"]), lead.keys.intake, made.case)
+    given = seal_grant(key, reader.keys.intake_recipient)
+    name = intake_key_id(reader.keys.intake_recipient)
+    handed = lead.hand_over(made.case, reader.keys.id, intake_key=name, grant=b64(given))
+    assert handed.status_code == 204
+    handed_on = day_of(own)
+
+    def could_open(day: str) -> dict[str, int]:
+        auditor = staff(own, "auditor")[0]
+        people = auditor.get(f"/v1/record?day={day}").get_json()["people"]
+        return {one["id"]: one["could_open"] for one in people}
+
+    def held(day: str) -> list[tuple[str, str | None, str | None]]:
+        auditor = staff(own, "auditor")[0]
+        path = f"/v1/record?person={reader.keys.id}&day={day}"
+        answer = auditor.get(path)
+        if answer.status_code == 404:
+            return []
+        return [
+            (one["case"], one["handed_on"], one["destroyed_on"])
+            for one in answer.get_json()["could_open"]
+        ]
+
+    assert could_open(arrived) == {lead.keys.id: 1}
+    assert could_open(handed_on) == {lead.keys.id: 1, reader.keys.id: 1}
+    assert held(arrived) == []
+    assert held(handed_on) == [(made.case, handed_on, None)]
+    assert Witness(own, made).change("withdraw").status_code == 200
+    own.clock.turn(days=30)
+    assert destroy_due(own.services) == 1
+    assert destroy_due(own.services) == 0
+    assert could_open(handed_on) == {lead.keys.id: 1, reader.keys.id: 1}
+    assert could_open(arrived) == {lead.keys.id: 1}
+    assert held(handed_on) == [(made.case, handed_on, day_of(own))]
+    assert held(arrived) == []
 
 
 def test_the_first_and_the_last_day_of_the_calendar_have_a_record(own: Organisation) -> None:

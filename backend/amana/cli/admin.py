@@ -250,7 +250,13 @@ def record(
         show(columns, found.get("people", []), "id")
         return
     click.echo(f"\nCould open, until the end of {harmless(found.get('day'))}:")
-    columns = {"case": "case", "desk": "desk", "received_on": "received"}
+    columns = {
+        "case": "case",
+        "desk": "desk",
+        "received_on": "received",
+        "handed_on": "handed on",
+        "destroyed_on": "destroyed",
+    }
     show(columns, found.get("could_open", []), "case")
     click.echo("\nOpened:")
     show({"case": "case", "opened_at": "last"}, found.get("opened", []), "case")

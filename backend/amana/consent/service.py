@@ -18,7 +18,15 @@ from amana.consent.models import EXPIRED, WITHDRAWN, ControlStatement, Destructi
 from amana.custody import service as custody
 from amana.errors import CaseExpired, CaseWithdrawn, Conflict, Gone, NotFound, Unprocessable
 from amana.export import service as exports
-from amana.intake.models import Grant, ObjectState, PolicyVersion, State, Testimony, UploadedObject
+from amana.intake.models import (
+    Grant,
+    ObjectState,
+    PastGrant,
+    PolicyVersion,
+    State,
+    Testimony,
+    UploadedObject,
+)
 from amana.intake.retention import allows
 from amana.intake.service import (
     StateForbids,
@@ -414,6 +422,7 @@ def finish_destroying(session: Session, case: str, today: date) -> bool:
     if testimony is None or destruction is None or destruction.destroyed_on is not None:
         return False
     vault.forget(session, case)
+    _remember_readers(session, case, today)
     for table in (Grant, UploadedObject, Note, PolicyVersion):
         session.execute(sa.delete(table).where(table.case == case))
     session.execute(
@@ -442,6 +451,14 @@ def finish_destroying(session: Session, case: str, today: date) -> bool:
     }
     custody.record(session, event)
     return True
+
+
+def _remember_readers(session: Session, case: str, today: date) -> None:
+    """Note who could open a case that is destroyed; the receipt, which stays, names most of them anyway."""
+    kept = (Grant.case, Grant.reader, Grant.desk, Grant.received_on, Grant.handed_on)
+    held = sa.select(*kept, sa.literal(today)).where(Grant.case == case)
+    names = [column.key for column in kept]
+    session.execute(sa.insert(PastGrant).from_select([*names, "destroyed_on"], held))
 
 
 def forget_nonces(session: Session, today: date) -> int:

@@ -152,10 +152,27 @@ class Grant(Base):
     state: Mapped[str] = mapped_column(sa.String(16))
     rank: Mapped[int]
     """Urgent cases first, then by what was paid for admission."""
+    handed_on: Mapped[date | None]
+    """The day on which a colleague sealed it; null where it came with the testimony."""
 
     __table_args__ = (
         sa.Index("ix_grants_queue", "reader", "desk", "state", "rank", "received_on", "case"),
     )
+
+
+class PastGrant(Base):
+    """That a reader could open a case which was destroyed: what a stolen key may have opened is asked later too."""
+
+    __tablename__ = "past_grants"
+
+    case: Mapped[str] = mapped_column(
+        CASE, sa.ForeignKey("testimonies.case", ondelete="CASCADE"), primary_key=True
+    )
+    reader: Mapped[str] = mapped_column(CASE, primary_key=True, index=True)
+    desk: Mapped[str] = mapped_column(sa.String(32))
+    received_on: Mapped[date]
+    handed_on: Mapped[date | None]
+    destroyed_on: Mapped[date]
 
 
 class UploadedObject(Base):

@@ -15,7 +15,7 @@ from amana.access.service import require
 from amana.directory import service as directories
 from amana.directory.models import DirectoryVersion
 from amana.errors import NotFound
-from amana.intake.models import Grant, State, Testimony
+from amana.intake.models import Grant, PastGrant, State, Testimony
 from amana.protocol.directory import Directory
 from amana.review.service import cursor_at, parse_cursor
 from amana.routing.models import Assignment
@@ -38,12 +38,9 @@ class OfPerson:
 def of_day(session: Session, actor: Actor, day: date, cache: dict[str, Any]) -> list[OfPerson]:
     """Return everybody who held a grant or opened a case until the end of a day."""
     require(actor, Permission.SEE_RECORD)
+    grants = _grants(until=day).subquery()
     held = _counts(
-        session.execute(
-            sa.select(Grant.reader, sa.func.count())
-            .where(Grant.received_on <= day)
-            .group_by(Grant.reader)
-        )
+        session.execute(sa.select(grants.c.reader, sa.func.count()).group_by(grants.c.reader))
     )
     opened = _counts(
         session.execute(
@@ -91,11 +88,13 @@ def _directory_of(session: Session, day: date, cache: dict[str, Any]) -> Directo
 
 @dataclass(frozen=True)
 class Held:
-    """A case that a person's key could open."""
+    """A case that a person's key could open: since it was received, or a colleague handed it on, until it was destroyed."""
 
     case: str
     desk: str
     received_on: date
+    handed_on: date | None
+    destroyed_on: date | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Record:
 def of_person(session: Session, actor: Actor, person: str, day: date, cursor: str | None) -> Record:
     """Return a page of what a person could open, the oldest first, and what they opened and signed."""
     require(actor, Permission.SEE_RECORD)
-    held, following = _held(session, cursor, Grant.reader == person, Grant.received_on <= day)
+    held, following = _held(session, cursor, person, until=day)
     acted = (SignedAction.actor == person, SignedAction.accepted_at <= _end(day))
     latest = sa.func.max(SignedAction.accepted_at)
     opened = session.execute(
@@ -155,25 +154,54 @@ def of_person(session: Session, actor: Actor, person: str, day: date, cursor: st
     return record
 
 
+def _grants(
+    *, until: date | None = None, person: str | None = None, desks: Sequence[str] | None = None
+) -> sa.CompoundSelect[Any]:
+    """Return the query of what could be opened by whom; of what was destroyed since too, unless at certain desks."""
+    never = sa.cast(sa.null(), sa.Date)
+    tables = (
+        [(Grant, never), (PastGrant, PastGrant.destroyed_on)] if desks is None else [(Grant, never)]
+    )
+    halves = []
+    for table, destroyed in tables:
+        columns = (table.case, table.reader, table.desk, table.received_on, table.handed_on)
+        half = sa.select(*columns, destroyed.label("destroyed_on"))
+        half = half.where(table.received_on.is_not(None))
+        if until is not None:
+            half = half.where(sa.func.coalesce(table.handed_on, table.received_on) <= until)
+        if person is not None:
+            half = half.where(table.reader == person)
+        if desks is not None:
+            half = half.where(table.desk.in_(desks))
+        halves.append(half)
+    return sa.union_all(*halves)
+
+
 def _held(
-    session: Session, cursor: str | None, *of: sa.ColumnElement[bool]
+    session: Session,
+    cursor: str | None,
+    person: str,
+    *,
+    until: date | None = None,
+    desks: Sequence[str] | None = None,
 ) -> tuple[list[Held], str | None]:
-    """Return a page of grants, the oldest first, and where the next one begins."""
+    """Return a page of what a person could open, the oldest first, and where the next one begins."""
+    of = _grants(until=until, person=person, desks=desks).subquery()
+    names = ("case", "desk", "received_on", "handed_on", "destroyed_on")
     query = (
-        sa.select(Grant.case, Grant.desk, Grant.received_on)
-        .where(*of)
-        .order_by(Grant.received_on, Grant.case)
+        sa.select(*(of.c[name] for name in names))
+        .order_by(of.c.received_on, of.c.case)
         .limit(PAGE + 1)
     )
     if cursor is not None:
         last_day, last = parse_cursor(cursor)
         query = query.where(
             sa.or_(
-                Grant.received_on > last_day,
-                sa.and_(Grant.received_on == last_day, Grant.case > last),
+                of.c.received_on > last_day,
+                sa.and_(of.c.received_on == last_day, of.c.case > last),
             )
         )
-    rows = [Held(row.case, row.desk, row.received_on) for row in session.execute(query)]
+    rows = [Held(**row._mapping) for row in session.execute(query)]
     page = rows[:PAGE]
     return page, cursor_at(page[-1].received_on, page[-1].case) if len(rows) > PAGE else None
 
@@ -227,8 +255,7 @@ def leaver(
     require(actor, Permission.SEE_RETURNED_CASES)
     gone = _Gone(session, directory)
     desks = [one for one in _led(directory, actor) if gone.from_desk(person, one)]
-    of = (Grant.reader == person, Grant.desk.in_(desks), Grant.received_on.is_not(None))
-    page, following = _held(session, cursor, *of)
+    page, following = _held(session, cursor, person, desks=desks)
     if not page and cursor is None:
         raise NotFound
     return Leaver(page, following)

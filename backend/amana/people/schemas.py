@@ -279,6 +279,11 @@ class _HeldOut(ma.Schema):
     case = ma.fields.String()
     desk = ma.fields.String()
     received_on = ma.fields.Date()
+    handed_on = ma.fields.Date(
+        allow_none=True,
+        metadata={"description": "The day since which they could, where a colleague sealed it."},
+    )
+    destroyed_on = ma.fields.Date(allow_none=True)
 
 
 class _OpenedOut(ma.Schema):

@@ -667,7 +667,7 @@ def hand_over(session: Session, actor: Actor, case: str, given: HandOver, act: A
         check_grant(act.directory, given.to, given.intake_key, given.grant)
     act.accept(session, actor, "hand-over", case, given.body)
     if existing is None:
-        session.add(_granted(testimony, given))
+        session.add(_granted(testimony, given, act.today))
     part = SECOND if given.second else FIRST
     for one in there:
         if one.part == part:
@@ -726,7 +726,7 @@ def check_grant(directory: Directory, person: str, intake_key: str, grant: bytes
     check_sealed(Kind.GRANT, grant, len(grant))
 
 
-def _granted(testimony: Testimony, given: HandOver) -> Grant:
+def _granted(testimony: Testimony, given: HandOver, today: date) -> Grant:
     return Grant(
         case=testimony.case,
         reader=given.to,
@@ -736,6 +736,7 @@ def _granted(testimony: Testimony, given: HandOver) -> Grant:
         received_on=testimony.received_on,
         state=testimony.state,
         rank=rank_of(testimony.flags.split(","), testimony.paid),
+        handed_on=today,
     )
 
 
