@@ -515,3 +515,41 @@ def test_a_new_day_has_new_places_also_where_the_desk_alone_routes(own: Organisa
     found = {queue(one.sign_in())[made.case]["assigned"] for one in (lead, reader)}
     assert "offered" in found
     assert lead.get("/v1/routing-tasks").get_json() == {"tasks": []}
+
+
+@pytest.mark.parametrize("how", ["suspended", "no lead is listed", "the desk is struck off"])
+def test_a_case_of_a_desk_without_a_lead_is_told_to_the_leads_of_others(
+    own: Organisation, how: str
+) -> None:
+    lead, _ = lead_and_reader(own)
+    elsewhere, colleague = (of(own, one) for one in own.desks["general"])
+    made = own.send(flags=("minor",), readers={lead.keys.id: lead.keys.intake_recipient})
+    assert lead.act("recuse", f"/v1/cases/{made.case}/recusals", made.case, reason="other")
+    if how == "suspended":
+        decide(administrator(own), "suspend", "suspension", lead.keys.id, reason="x")
+    elif how == "no lead is listed":
+        Officers(own).remove(lead.keys.id)
+    else:
+        Officers(own).publish(
+            lambda told: told.update(desks=[x for x in told["desks"] if x["id"] != "chemical"])
+        )
+    report = maintain(own.services)
+    [need] = [one for one in report.needs_a_person if one.kind == "routing-tasks"]
+    assert need.about == (elsewhere.keys.id,)
+    [task] = elsewhere.sign_in().get("/v1/routing-tasks").get_json()["tasks"]
+    assert (task["case"], task["desk"]) == (made.case, "chemical")
+    assert task["reason"] in ("nobody-may", "no-trained-reader")
+    # The task, and nothing of the case.
+    assert problem(elsewhere.get(f"/v1/cases/{made.case}")) == (404, "not-found")
+    assert problem(elsewhere.claim(made.case)) == (404, "not-found")
+    assert problem(colleague.get("/v1/routing-tasks")) == (403, "not-allowed")
+
+
+def test_a_case_is_told_to_the_leads_of_its_desk_alone_while_one_works(own: Organisation) -> None:
+    lead, _ = lead_and_reader(own)
+    elsewhere = of(own, own.desks["general"][0])
+    made = own.send(flags=("minor",), readers={lead.keys.id: lead.keys.intake_recipient})
+    assert lead.act("recuse", f"/v1/cases/{made.case}/recusals", made.case, reason="other")
+    maintain(own.services)
+    assert [one["case"] for one in lead.get("/v1/routing-tasks").get_json()["tasks"]] == [made.case]
+    assert elsewhere.get("/v1/routing-tasks").get_json() == {"tasks": []}

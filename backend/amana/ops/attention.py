@@ -21,6 +21,7 @@ from amana.intake import service as intake
 from amana.logs import log_failure
 from amana.people import service as people
 from amana.retention import service as retention
+from amana.routing import service as routing
 from amana.routing.models import RoutingTask
 from amana.scrub import service as scrub
 from amana.scrub.scrubbing import schedule_of
@@ -89,7 +90,8 @@ def look_for_needs(services: Services) -> tuple[list[Need], list[str]]:
 def _routing_tasks(view: View) -> Found:
     query = sa.select(RoutingTask.desk, sa.func.count()).group_by(RoutingTask.desk)
     desks = {row[0]: row[1] for row in view.session.execute(query)}
-    return sum(desks.values()), view.leads_of(desks)
+    told = routing.leads_told(view.session, view.at.directory, view.today)
+    return sum(desks.values()), sorted(frozenset().union(*(told[desk] for desk in desks)))
 
 
 def _review_days(view: View) -> Found:
@@ -175,7 +177,10 @@ LOOKS: Final[Mapping[str, tuple[Callable[[View], Found], str]]] = {
         _signatures,
         "The officers sign: amana officer propose, or rotate-root.",
     ),
-    "routing-tasks": (_routing_tasks, "These leads: amana reviewer routing-tasks."),
+    "routing-tasks": (
+        _routing_tasks,
+        "These leads: amana reviewer routing-tasks. If none is named, the officers list one.",
+    ),
     "review-days-past": (_review_days, "These leads: amana reviewer retention."),
     "cases-expiring": (_expiring, "These leads, who may keep them: amana reviewer prolong."),
     "access-reviews-due": (_access_reviews, "Administrators: amana admin access-review."),

@@ -159,9 +159,9 @@ def _grants(
 ) -> sa.CompoundSelect[Any]:
     """Return the query of what could be opened by whom; of what was destroyed since too, unless at certain desks."""
     never = sa.cast(sa.null(), sa.Date)
-    tables = (
-        [(Grant, never), (PastGrant, PastGrant.destroyed_on)] if desks is None else [(Grant, never)]
-    )
+    tables: list[tuple[type[Grant | PastGrant], sa.ColumnElement[Any]]] = [(Grant, never)]
+    if desks is None:
+        tables.append((PastGrant, sa.type_coerce(PastGrant.destroyed_on, sa.Date)))
     halves = []
     for table, destroyed in tables:
         columns = (table.case, table.reader, table.desk, table.received_on, table.handed_on)

@@ -72,9 +72,10 @@ def hand_over(fields: dict[str, Any], case: str) -> Response:
 @routing.response(200, schemas.TasksOut)
 @routing.problems(403)
 def tasks() -> dict[str, Any]:
-    """List the cases of your desks that found nobody, and why."""
-    with services().database.reading() as session:
-        return {"tasks": service.tasks(session, actor(), directory_now())}
+    """List the cases that found nobody, and why: of your desks, and of desks where no lead works."""
+    given = services()
+    with given.database.reading() as session:
+        return {"tasks": service.tasks(session, actor(), directory_now(), given.today())}
 
 
 @routing.get("/v1/rules")

@@ -2,6 +2,7 @@
 """A case finds its reader, is claimed, released, handed over or recused from. Never commits, never imports Flask."""
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -743,9 +744,23 @@ def _granted(testimony: Testimony, given: HandOver, today: date) -> Grant:
 # For leads
 
 
-def tasks(session: Session, actor: Actor, directory: Directory) -> list[RoutingTask]:
+def tasks(session: Session, actor: Actor, directory: Directory, today: date) -> list[RoutingTask]:
     """Return the cases of a lead's desks that found nobody, with the reason and nothing of their content."""
     require(actor, Permission.SEE_ROUTING_TASKS)
-    led = [desk.id for desk in directory.desks if actor.id in desk.leads]
-    query = sa.select(RoutingTask).where(RoutingTask.desk.in_(led))
-    return list(session.scalars(query.order_by(RoutingTask.made_on, RoutingTask.case)))
+    told = leads_told(session, directory, today)
+    query = sa.select(RoutingTask).order_by(RoutingTask.made_on, RoutingTask.case)
+    return [one for one in session.scalars(query) if actor.id in told[one.desk]]
+
+
+def leads_told(session: Session, directory: Directory, today: date) -> Mapping[str, frozenset[str]]:
+    """Return who is told of each desk's tasks: its leads, or where none of them works, the leads of all desks.
+
+    A desk may have no lead, or the officers may have struck it off while cases wait there: somebody must know.
+    """
+    facts = reader_facts(session, directory, today)
+    everybody = {lead for desk in directory.desks for lead in desk.leads if facts[lead].works}
+    led = {desk.id: everybody & set(desk.leads) for desk in directory.desks}
+    return defaultdict(
+        lambda: frozenset(everybody),
+        {desk: frozenset(leads) for desk, leads in led.items() if leads},
+    )
