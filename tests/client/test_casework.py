@@ -189,11 +189,21 @@ def test_notes_out_of_their_form_are_refused(
         lead.notes(noted.case)
 
 
+def test_a_duplicate_of_what_is_not_held_here_names_no_case(desk: Desk) -> None:
+    made = desk.organisation.send()
+    with desk.at_work(desk.lead) as lead:
+        lead.claim(made.case)
+        lead.decide(made.case, "duplicate", "Another organisation has it", None)
+        [told] = lead.cases(state="duplicate")
+        assert told.case == made.case
+        [note] = [one for one in lead.notes(made.case) if one.kind == "decision"]
+        assert note.verified
+        assert note.content["of"] is None
+
+
 def test_what_cannot_be_asked_is_not_sent(desk: Desk, noted: Made) -> None:
     with desk.at_work(desk.lead) as lead:
         desk.lying.seen.clear()
-        with pytest.raises(Usage):
-            lead.decide(noted.case, "duplicate", "as before", None)
         with pytest.raises(Usage):
             lead.decide(noted.case, "accept", "good", random_id())
         with pytest.raises(Usage):

@@ -269,7 +269,7 @@ def test_a_suspension_ends_the_answer_that_is_being_sent(place: Place, tmp_path:
     assert line.passed < FILM_BYTES // 4 * 3
     assert not (out / "account.json").exists()
     for one in (first, second):
-        place.run("admin", "reinstate", key.stem, "--reason", "found", key=one)
+        place.run("admin", "reinstate", key.stem, key=one)
 
 
 def test_a_new_key_is_listed_and_old_grants_follow_to_it(place: Place, tmp_path: Path) -> None:

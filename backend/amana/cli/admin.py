@@ -166,7 +166,7 @@ def suspend(administrator: Administrator, person: str, reason: str, as_json: boo
 
 @admin.command()
 @click.argument("person")
-@click.option("--reason", required=True)
+@click.option("--reason", default="agreed", show_default=True, help="Why; it is recorded.")
 @as_administrator
 def reinstate(administrator: Administrator, person: str, reason: str, as_json: bool) -> None:
     """Agree that PERSON works again; a second administrator must agree too."""

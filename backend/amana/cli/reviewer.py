@@ -439,7 +439,9 @@ _TOLD = ("decision", "of", "relation", "to", "reason")
 @click.argument("case")
 @click.option("--decision", type=click.Choice(DECISIONS), required=True)
 @click.option("--reason", required=True, help="Sealed like a note.")
-@click.option("--of", metavar="CASE", help="For a duplicate: the case that it repeats.")
+@click.option(
+    "--of", metavar="CASE", help="For a duplicate: the case that it repeats, if you hold one."
+)
 @as_reader
 def decide(
     reader: Caseworker, case: str, decision: str, reason: str, of: str | None, as_json: bool

@@ -118,8 +118,8 @@ class Caseworker(Reviewer):
     def decide(self, case: str, decision: str, reason: str, of: str | None) -> None:
         """Decide a case; the reason is signed and sealed like a note. Raises Refused."""
         case_argument(case)
-        if (decision == "duplicate") != (of is not None):
-            raise Usage("A duplicate is one of another case; name it, and only then.")
+        if of is not None and decision != "duplicate":
+            raise Usage("Only a duplicate is one of another case.")
         directory = self._directory().directory
         content = {"decision": decision, "text": reason, "of": of}
         sealed = self._sealed(case, directory, "decision", content, "desk")
