@@ -25,7 +25,9 @@ from amana.intake.retention import (
     then,
 )
 from amana.ops.maintenance import maintain
-from amana.protocol.encoding import random_id
+from amana.protocol.case import intake_key_id, seal_grant
+from amana.protocol.encoding import b64, random_id
+from amana.protocol.sealing import Identity
 from amana.retention import service
 from amana.review.models import Note
 from tests.support.casework import decide_case
@@ -209,6 +211,17 @@ def test_a_declined_case_is_told_to_end_and_then_destroyed_as_after_a_withdrawal
     assert any(b'"kind":"testimony-expired"' in one for one in events)
     assert any(b'"because":"expired"' in one for one in events)
     assert own.services.blobs.size(f"{made.case}/1") is None
+
+    # A lead who kept the case key gives it to nobody any more, neither as a first nor as a second reader.
+    name = intake_key_id(reader.keys.intake_recipient)
+    grant = b64(seal_grant(Identity.generate(), reader.keys.intake_recipient))
+    for second in (False, True):
+        answer = lead.sign_in().hand_over(
+            made.case, reader.keys.id, second=second, intake_key=name, grant=grant
+        )
+        assert problem(answer) == (410, "case-expired")
+    with own.services.database.reading() as session:
+        assert session.scalars(sa.select(Grant).where(Grant.case == made.case)).all() == []
 
     told = reader.sign_in().get("/v1/cases").get_json()
     assert told["expired"] == [{"case": made.case, "expired_on": own.clock().date().isoformat()}]

@@ -132,10 +132,7 @@ def assigned_to(session: Session, actor: Actor, testimony: Testimony) -> Assignm
 
     Refuses everybody else, also those who hold a grant. Raises CaseWithdrawn, CaseExpired, NotAssigned.
     """
-    if testimony.state == State.WITHDRAWN:
-        raise CaseWithdrawn
-    if testimony.state == State.EXPIRED:
-        raise CaseExpired
+    _check_is_there(testimony)
     query = (
         sa.select(Assignment)
         .where(Assignment.case == testimony.case, Assignment.reader == actor.id)
@@ -145,6 +142,14 @@ def assigned_to(session: Session, actor: Actor, testimony: Testimony) -> Assignm
     if found is None:
         raise NotAssigned
     return found
+
+
+def _check_is_there(testimony: Testimony) -> None:
+    """Refuse what its witness withdrew, or what has expired: nobody has it any more, and nobody gets it."""
+    if testimony.state == State.WITHDRAWN:
+        raise CaseWithdrawn
+    if testimony.state == State.EXPIRED:
+        raise CaseExpired
 
 
 # What an administrator sets
@@ -651,8 +656,7 @@ def hand_over(session: Session, actor: Actor, case: str, given: HandOver, act: A
     """Offer a case to a colleague, or ask one to read it too; a lead may do so with what nobody works on."""
     require(actor, Permission.WORK_ON_CASE)
     testimony = _case_to_hand_over(session, actor, case, act)
-    if testimony.state == State.WITHDRAWN:
-        raise CaseWithdrawn
+    _check_is_there(testimony)
     there = active(session, case)
     first = next((one for one in there if one.part == FIRST), None)
     _check_may_hand_over(session, actor, testimony, first, act)
