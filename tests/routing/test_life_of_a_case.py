@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
+from amana.intake.models import Testimony
 from amana.protocol.encoding import b64
 from amana.protocol.sealing import Identity, Kind, seal
 from amana.replies import service as replies
 from amana.replies.service import ASKS_PER_CASE
+from amana.routing.models import RoutingTask
 from tests.support.organisation import Organisation, organisation_in
 from tests.support.questions import ask
 from tests.support.statements import Witness
@@ -145,6 +147,17 @@ class Model:
         self.state = "received"
         return 200
 
+    def route(self, chosen: tuple[int, bool] | None) -> None:
+        """Follow what routing chose, which the rules' own tests judge: somebody who may have it, or nobody."""
+        if self.state != "received" or self.first is not None:
+            assert chosen == self.first
+        elif chosen is not None:
+            assert not chosen[1]
+            assert chosen[0] not in self.recused
+            self.first = chosen
+            if self.second is not None and self.second[0] == chosen[0]:
+                self.second = None
+
 
 class LifeOfACase(RuleBasedStateMachine):
     """Runs the model beside the real application."""
@@ -226,18 +239,37 @@ class LifeOfACase(RuleBasedStateMachine):
     def take_back(self) -> None:
         self._agree(self.witness.change("take-back"), self.model.take_back())
 
-    @invariant()
-    def the_server_has_what_the_model_has(self) -> None:
-        if not hasattr(self, "model"):
-            return
+    @rule()
+    def route(self) -> None:
+        assert self.people[READER].get("/v1/cases").status_code == 200
+        self.model.route(self._seen()[1].get("first"))
+
+    def _seen(self) -> tuple[str, dict[str, tuple[int, bool]]]:
         found = self.people[LEAD].get(f"/v1/cases/{self.case}").get_json()
-        assert found["state"] == self.model.state
         ids = [one.keys.id for one in self.people]
         there = {
             one["part"]: (ids.index(one["reader"]), one["claimed_on"] is not None)
             for one in found["assignments"]
         }
+        return found["state"], there
+
+    @invariant()
+    def the_server_has_what_the_model_has(self) -> None:
+        if not hasattr(self, "model"):
+            return
+        state, there = self._seen()
+        assert state == self.model.state
         assert (there.get("first"), there.get("second")) == (self.model.first, self.model.second)
+
+    @invariant()
+    def nothing_is_ever_unroutable(self) -> None:
+        """What nobody has waits for routing, or a lead has the task."""
+        if not hasattr(self, "model") or self.model.state != "received":
+            return
+        with self.organisation.services.database.reading() as session:
+            waits = not session.get_one(Testimony, self.case).routed
+            is_told = session.get(RoutingTask, self.case) is not None
+        assert (self.model.first is None) == (waits or is_told)
 
 
 @pytest.fixture

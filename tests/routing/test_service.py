@@ -466,6 +466,34 @@ def test_a_second_reader_stays_when_the_first_changes(own: Organisation) -> None
     assert found == {"first": lead.keys.id, "second": reader.keys.id}
 
 
+def test_a_second_reader_is_offered_what_the_first_left(own: Organisation) -> None:
+    lead, reader = lead_and_reader(own)
+    made = own.send()
+    assert lead.claim(made.case).status_code == 204
+    assert lead.hand_over(made.case, reader.keys.id, second=True).status_code == 204
+    assert reader.claim(made.case).status_code == 204
+    path = f"/v1/cases/{made.case}/recusals"
+    assert lead.act("recuse", path, made.case, reason="other").status_code == 204
+    other = own.send()
+    assert maintain(own.services).failed == ()
+    # It stops nobody else's case, and its second reader goes on alone.
+    assert queue(reader)[made.case]["assigned"] == "offered"
+    assert "offered" in {queue(one)[other.case]["assigned"] for one in (lead, reader)}
+    assert reader.open(made.case).status_code == 201
+    assert decided(reader, made, "accept", note(reader, made, "Because")).status_code == 201
+
+
+def test_a_second_reader_alone_leaves_a_case_looking_for_its_first(own: Organisation) -> None:
+    lead, reader = lead_and_reader(own)
+    made = own.send()
+    assert lead.hand_over(made.case, reader.keys.id, second=True).status_code == 204
+    assert reader.claim(made.case).status_code == 204
+    vet(own, lead.keys, languages=["ar"])
+    assert maintain(own.services).done["cases_routed"] == 1
+    found = {one["part"]: one["reader"] for one in assignments(lead, made.case)}
+    assert found == {"first": lead.keys.id, "second": reader.keys.id}
+
+
 @pytest.fixture
 def on_postgresql(postgres: str, tmp_path: Path) -> Iterator[Organisation]:
     """Two transactions at once can be had on PostgreSQL only; SQLite has one writer."""

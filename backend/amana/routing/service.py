@@ -416,6 +416,11 @@ def _apply(
         )
         return
     _end_task(session, case.case)
+    for one in active(session, case.case):
+        if one.reader == choice.reader:
+            # Who reads it beside whoever is first is now to be first; nobody has a case twice.
+            _end(one, "made-first", today)
+    session.flush()
     session.add(
         Assignment(
             id=random_id(),
@@ -568,8 +573,14 @@ def claim(session: Session, actor: Actor, case: str, act: Act) -> None:
         mine = _assignment(testimony, actor.id, FIRST, actor.id, act.today)
         session.add(mine)
     mine.claimed_on = act.today
+    if mine.part == FIRST:
+        _settle(session, testimony)
+
+
+def _settle(session: Session, testimony: Testimony) -> None:
+    """Note that a case has its first reader, so that neither routing nor a lead looks for one any more."""
     testimony.routed = True
-    _end_task(session, case)
+    _end_task(session, testimony.case)
 
 
 def _assignment(testimony: Testimony, reader: str, part: str, by: str, today: date) -> Assignment:
@@ -681,8 +692,7 @@ def hand_over(session: Session, actor: Actor, case: str, given: HandOver, act: A
     session.add(_assignment(testimony, given.to, part, actor.id, act.today))
     if not given.second:
         move(session, testimony, "hand-over")
-    testimony.routed = True
-    _end_task(session, case)
+        _settle(session, testimony)
 
 
 def _case_to_hand_over(session: Session, actor: Actor, case: str, act: Act) -> Testimony:
