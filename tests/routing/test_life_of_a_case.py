@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from hypothesis.stateful import run_state_machine_as_test as run
 
-from amana.intake.models import Testimony
+from amana.intake import models as intake
 from amana.protocol.encoding import b64
 from amana.protocol.sealing import Identity, Kind, seal
 from amana.replies import service as replies
@@ -199,6 +199,18 @@ class LifeOfACase(RuleBasedStateMachine):
         self._agree(answer, self.model.hand_over(who, to, second))
 
     @rule(who=PEOPLE)
+    def read_beside(self, who: int) -> None:
+        """Bring in a second reader, as chance alone seldom does; whether there is a first reader or not."""
+        other = READER if who == LEAD else LEAD
+        self.hand_over(who, other, True)
+        self.claim(other)
+
+    @rule(who=PEOPLE)
+    def let_go_and_route(self, who: int) -> None:
+        self.release(who)
+        self.route()
+
+    @rule(who=PEOPLE)
     def open(self, who: int) -> None:
         person = self.people[who]
         answer = person.post(
@@ -267,7 +279,7 @@ class LifeOfACase(RuleBasedStateMachine):
         if not hasattr(self, "model") or self.model.state != "received":
             return
         with self.organisation.services.database.reading() as session:
-            waits = not session.get_one(Testimony, self.case).routed
+            waits = not session.get_one(intake.Testimony, self.case).routed
             is_told = session.get(RoutingTask, self.case) is not None
         assert (self.model.first is None) == (waits or is_told)
 
@@ -288,7 +300,7 @@ def test_the_life_of_a_case_is_that_of_the_model(
         LifeOfACase,
         settings=settings(
             max_examples=30,
-            stateful_step_count=15,
+            stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
