@@ -1,24 +1,34 @@
 """The custody of a case: every act with its signature and proof, and a page that runs nothing of anybody."""
 
 import html.parser
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from amana.client.custody import CustodyReader, Entry, custody_page
+from amana.client.custody import CustodyFound, CustodyReader, Entry
+from amana.client.custodycheck import NOT_PROVEN, check_custody
+from amana.client.custodypage import CHECKS, UNPROVEN, WORDS, custody_page
 from amana.client.errors import NotVerified, Refused
 from amana.client.keyfile import PersonKeys
 from amana.client.transport import Patience, Transport
+from amana.client.verify import Check
 from amana.ops.sequencer import sequence
+from amana.protocol.action import ACTIONS
+from amana.protocol.custody import Custody
 from amana.protocol.encoding import b64, canonical, parse_canonical, unb64
 from amana.protocol.receipt import leaf
 from tests.support.exports import SCOPES, Leaving
 from tests.support.lying import Lying, in_json
 from tests.support.organisation import organisation_in
 from tests.support.statements import Witness
+
+OF_PEOPLE = {
+    "invite", "vet", "suspend", "reinstate", "confirm", "replace-key", "rule"
+}  # fmt: skip
+"""Acts that are about no case."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +45,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Leaving, 
             yield leaving, lying, url
 
 
-def custody(place: tuple[Leaving, Lying, str], keys: PersonKeys) -> list[Entry]:
+def custody(place: tuple[Leaving, Lying, str], keys: PersonKeys) -> Sequence[Entry]:
+    return fetched(place, keys).entries
+
+
+def fetched(place: tuple[Leaving, Lying, str], keys: PersonKeys) -> CustodyFound:
     leaving, _, url = place
     # The client looks at a real clock.
     leaving.organisation.clock.follow()
@@ -151,12 +165,14 @@ class Page(html.parser.HTMLParser):
         self.words.append(data)
 
 
-def test_the_page_stands_alone_in_both_languages(
+def test_the_page_stands_alone_in_both_languages_and_says_what_was_verified(
     served: tuple[Leaving, Lying, str],
 ) -> None:
     leaving, _, _ = served
-    text = custody_page(leaving.case, custody(served, leaving.reader.keys))
-    page = Page(text)
+    found = fetched(served, leaving.reader.keys).document
+    checks = check_custody(found, leaving.organisation.root)
+    assert [one for one in checks if not one.ok] == []
+    page = Page(custody_page(found, checks))
     assert not page.tags & {"script", "link", "img", "iframe", "object", "a", "form", "base"}
     assert not {"src", "href", "style", "onload", "onclick"} & page.attributes.keys()
     assert page.attributes["dir"] == {"rtl", "ltr"}
@@ -166,13 +182,50 @@ def test_the_page_stands_alone_in_both_languages(
     words = " ".join(page.words)
     assert "A sealed bundle was made" in words
     assert "أُعدّت حزمة مختومة" in words
+    assert "administrator; directory, version 1" in words
+    assert "مدير; الدليل، النسخة 1" in words
     assert words.count(leaving.administrator.keys.id) == 2
+    assert words.count("Each act of staff is signed by its person") == 1
+    assert words.count("كل فعل للعاملين موقّع من صاحبه") == 1
+    assert "that the service showed every event" in words
+    assert "أن الخدمة أظهرت كل حدث" in words
+    assert words.count("amana verify custody FILE --root ROOT.json") == 2
+
+
+def test_the_page_says_what_does_not_hold(served: tuple[Leaving, Lying, str]) -> None:
+    leaving, _, _ = served
+    with lying_about(served, forged_time):
+        found = fetched(served, leaving.reader.keys).document
+    checks = check_custody(found, leaving.organisation.root)
+    assert {one.name for one in checks if not one.ok} == {"custody", "log"}
+    page = Page(custody_page(found, checks))
+    assert page.attributes["class"] == {"bad"}
+    words = " ".join(page.words)
+    assert words.count("NOT") == 2
+    assert words.count("لم يثبت") == 2
+    assert "the signature does not hold" in words
+
+
+def test_the_page_knows_a_word_for_whatever_can_happen() -> None:
+    kinds = {one for one in ACTIONS if one not in OF_PEOPLE}
+    assert kinds <= WORDS.keys()
+    assert CHECKS.keys() == {one.name for one in check_custody(b"{}", b"{}")}
+    assert UNPROVEN.keys() == dict(NOT_PROVEN).keys()
+    arabic = re.compile("[؀-ۿ]")
+    pairs = [*WORDS.values(), *CHECKS.values()]
+    assert all(arabic.search(two) and not arabic.search(one) for one, two in pairs)
 
 
 def test_nothing_on_the_page_is_more_than_words() -> None:
-    entry = Entry("open", "a" * 32, "", "reviewer", "verified", "logged", 1, "0" * 64)
     evil = '"><script>alert(1)</script>{place.__class__}'
     fields = ("what", "who", "when", "authority", "signature", "leaf")
-    text = custody_page(evil, [replace(entry, **{name: evil}) for name in fields])
+    good = {
+        "what": "open", "who": "a" * 32, "when": "", "authority": "reviewer; directory 1",
+        "signature": "verified", "proof": "logged", "place": 1, "leaf": "0" * 64,
+    }  # fmt: skip
+    found = Custody(
+        evil, evil, evil, 1, evil, [{**good, name: evil} for name in fields], {}, {}
+    )  # fmt: skip
+    text = custody_page(found, [Check(evil, False, evil), Check("log", True, evil)])
     assert "<script" not in text
     assert "class=bad" in text

@@ -9,7 +9,7 @@ import pytest
 
 from tests.journeys.test_withdrawal import Phone
 from tests.support.relay import relay_to
-from tests.support.server import Service, amana, make_demo, running_service
+from tests.support.server import Service, amana, make_demo, running_service, wait_until
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 FILM_BYTES = 48 * 2**20
@@ -44,6 +44,17 @@ class Office:
             "--reason", "It is clear.",
         )  # fmt: skip
         return sent
+
+    def custody(self, who: Path, case: str) -> dict[str, Any]:
+        """Return the custody of a case as it is printed once the log holds all of it."""
+        found: list[dict[str, Any]] = []
+
+        def is_logged() -> bool:
+            found[:] = [self.run(who, "reviewer", "custody", case)]
+            return {one["proof"] for one in found[0]["events"]} == {"logged"}
+
+        wait_until(is_logged, "the log to hold everything")
+        return found[0]
 
     def export(self, case: str, *more: str | Path, check: int = 0, url: str | None = None) -> Any:
         command = ("reviewer", "export", case, "--to", self.partner.stem, "--purpose", "iiim")
@@ -106,14 +117,15 @@ def test_a_testimony_leaves_with_its_proof(office: Office, tmp_path: Path) -> No
     )  # fmt: skip
     assert closed == {"export": export, "state": "handed-over"}
 
-    # Who did what with it, for whoever asks.
+    # Who did what with it, for whoever asks, and for a court that has the root and nothing else.
     page = tmp_path / "custody.html"
     told = office.run(office.reader_key, "reviewer", "custody", case, "--html", page)
-    assert [one["what"] for one in told["events"]][-2:] == ["export-complete", "export-receipt"]
     assert {one["proof"] for one in told["events"]} <= {"logged", "waiting"}
     assert office.partner.stem not in page.read_text("utf-8")
     [auditor] = (office.demo / "auditors").glob("*.key")
-    assert office.run(auditor, "reviewer", "custody", case)["case"] == case
+    told = office.custody(auditor, case)
+    assert [one["what"] for one in told["events"]][-2:] == ["export-complete", "export-receipt"]
+    _a_court_checks_the_custody(told, office.root, tmp_path)
 
     # One bit, and a table that says so.
     damaged = bytearray((folder / "data" / "files" / "1.bin").read_bytes())
@@ -133,6 +145,25 @@ def test_a_testimony_leaves_with_its_proof(office: Office, tmp_path: Path) -> No
     gone = office.phone.ask("withdraw", digits, "--yes")
     assert "exported" in [one["what"] for one in gone["cannot_be_recalled"]]
     assert "case-withdrawn" in office.export(case, check=1)
+
+
+def _a_court_checks_the_custody(told: dict[str, Any], root: Path, folder: Path) -> None:
+    file, page = folder / "custody.json", folder / "checked.html"
+    file.write_text(json.dumps(told))
+    document = json.loads(amana("verify", "custody", file, "--root", root, "--json").stdout)
+    assert document["verified"] is True
+    assert {one.keys() == {"name", "ok", "detail"} for one in document["checks"]} == {True}
+    shown = amana("verify", "custody", file, "--root", root, "--html", page).stdout
+    assert "No custody can prove" in shown
+    assert "NOT" not in shown
+    assert "amana verify custody FILE" in page.read_text("utf-8")
+    told["events"][2]["event"]["action"]["made_at"] = "2020-01-01T00:00:00Z"
+    file.write_text(json.dumps(told))
+    failed = json.loads(amana("verify", "custody", file, "--root", root, "--json", check=3).stdout)
+    assert failed["verified"] is False
+    wrong = [one for one in failed["checks"] if not one["ok"]]
+    assert [one["name"] for one in wrong] == ["parts", "custody", "shown", "log"]
+    assert all("events/3" in one["detail"] for one in wrong)
 
 
 def test_a_withdrawal_ends_an_export_that_is_on_its_way(tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import click
 
 from amana.cli import releases
+from amana.cli.custody import page_option, show_custody, write_page
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option
 from amana.cli.tables import harmless, say, show
 from amana.client.casework import Caseworker, ReadNote
-from amana.client.custody import CustodyReader, custody_page
+from amana.client.custody import CustodyReader
+from amana.client.custodycheck import check_custody, is_doubtful
+from amana.client.custodypage import custody_page
 from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.exporting import Derivative, Exporter
 from amana.client.keyfile import (
@@ -646,43 +649,30 @@ def prolong(reader: Caseworker, case: str, until: datetime, reason: str, as_json
 
 @reviewer.command()
 @click.argument("case")
-@click.option(
-    "--html",
-    "page",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="A new file for one page in Arabic and English, without scripts.",
-)
+@page_option
 @as_custody_reader
 @click.pass_context
 def custody(
     ctx: click.Context, watcher: CustodyReader, case: str, page: Path | None, as_json: bool
 ) -> None:
-    """Show what happened with CASE: who, what, when, under which authority, and whether it is proven. For auditors too."""
+    """Show what happened with CASE: who, what, when, under which authority, and whether it is proven. For auditors too.
+
+    With --json it is a document that whoever has the root file checks with 'amana verify custody'.
+    """
     found = watcher.custody(case)
     if page is not None:
-        _write_page(page, custody_page(case, found))
-    rows = [asdict(one) for one in found]
+        write_page(page, custody_page(found.document, check_custody(found.document, watcher.root)))
+    rows = found.document.events
     if as_json:
-        click.echo(json.dumps({"case": case, "events": rows}))
+        click.echo(json.dumps(found.document.document))
     else:
-        columns = ("what", "who", "when", "authority", "signature", "proof")
-        show({one: one for one in columns}, rows, "who")
-    if any(one.signature not in {"verified", "none"} for one in found):
+        show_custody(found.document)
+    if any(one["signature"] not in {"verified", "none"} for one in rows):
         click.echo("custody-doubtful: An act does not verify.", err=True)
         ctx.exit(NotVerified.exit_status)
-    if any(one.proof not in {"logged", "waiting"} for one in found):
+    if any(is_doubtful(one) for one in rows):
         click.echo("custody-doubtful: A proof does not verify.", err=True)
         ctx.exit(NotVerified.exit_status)
-
-
-def _write_page(path: Path, text: str) -> None:
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError:
-        raise Usage(
-            "The page cannot be written, or is there already.", slug="file-exists"
-        ) from None
 
 
 def _written(number: int, as_json: bool) -> None:

@@ -2,16 +2,20 @@
 """Commands that check what someone shows you; they need a network only to fetch it, and a key only for what is sealed."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from amana.cli.custody import page_option, show_custody, write_page
 from amana.cli.options import FILE, json_option, proxy_option, root_option
 from amana.cli.tables import harmless
 from amana.client.bundle import opened_bundle, size_of
 from amana.client.bundlecheck import NOT_PROVEN, check_bundle, read_contents
+from amana.client.custodycheck import NOT_PROVEN as NOT_IN_CUSTODY
+from amana.client.custodycheck import check_custody, read_custody
+from amana.client.custodypage import CHECKS, custody_page
 from amana.client.directory import newest_pins, read_root
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import read_key, read_passphrase
@@ -28,6 +32,7 @@ from amana.client.verify import (
     read_state,
     write_state,
 )
+from amana.protocol.custody import LIMIT_BYTES as CUSTODY_LIMIT_BYTES
 from amana.protocol.directory import RootPins
 from amana.protocol.receipt import LIMIT_BYTES
 from amana.protocol.sealing import Identity
@@ -179,6 +184,30 @@ def bundle(
     _say(ctx, checks, "bundle", as_json, show=show_checks)
 
 
+@verify.command()
+@click.argument("file", type=FILE)
+@root_option
+@page_option
+@json_option
+@click.pass_context
+def custody(ctx: click.Context, file: Path, root: Path, page: Path | None, as_json: bool) -> None:
+    """Check FILE, which 'reviewer custody CASE --json' printed: signatures, directory, proofs and cosigners. Offline."""
+    content = read_limited(file, CUSTODY_LIMIT_BYTES)
+    checks = check_custody(content, read_limited(root, ROOT_LIMIT_BYTES))
+    if any(one.name == "form" and one.ok for one in checks):
+        found = read_custody(content)
+        if page is not None:
+            write_page(page, custody_page(found, checks))
+        if not as_json:
+            show_custody(found)
+    _say(ctx, checks, "custody", as_json, show=_show_custody_checks)
+
+
+def _show_custody_checks(checks: Sequence[Check]) -> None:
+    proven = {name: words[0] for name, words in CHECKS.items()}
+    show_checks(checks, proven, [words for _, words in NOT_IN_CUSTODY], "custody")
+
+
 def _identity(path: Path) -> Identity | None:
     content = read_limited(path, IDENTITY_LIMIT_BYTES)
     lines = [one.strip() for one in content.splitlines()]
@@ -188,7 +217,12 @@ def _identity(path: Path) -> Identity | None:
     return read_key(path, read_passphrase()).intake
 
 
-def show_checks(checks: Sequence[Check]) -> None:
+def show_checks(
+    checks: Sequence[Check],
+    proven: Mapping[str, str] = PROVEN,
+    not_proven: Sequence[str] = NOT_PROVEN,
+    what: str = "bundle",
+) -> None:
     """Print a table for somebody who is no engineer: what was proven, what was not, what cannot be."""
     from rich.console import Console
     from rich.table import Table
@@ -197,12 +231,12 @@ def show_checks(checks: Sequence[Check]) -> None:
     for title in ("", "what", "found"):
         table.add_column(title, overflow="fold")
     for one in checks:
-        proven = PROVEN.get(one.name, one.name)
-        table.add_row("proven" if one.ok else "NOT", proven, harmless(one.detail))
+        title = proven.get(one.name, one.name)
+        table.add_row("proven" if one.ok else "NOT", title, harmless(one.detail))
     Console().print(table)
-    click.echo("\nNo bundle can prove:")
-    for what in NOT_PROVEN:
-        click.echo(f"  - {what}")
+    click.echo(f"\nNo {what} can prove:")
+    for one_more in not_proven:
+        click.echo(f"  - {one_more}")
 
 
 def _show_lines(checks: Sequence[Check]) -> None:

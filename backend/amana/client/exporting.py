@@ -19,8 +19,9 @@ from amana.client.bundle import READ_BYTES, Chunks, Source, archive, archive_siz
 from amana.client.bundlecheck import APPROVAL, RECEIPT, REQUEST, check_bundle, read_contents
 from amana.client.bundlereadme import readmes
 from amana.client.casework import Caseworker
-from amana.client.directory import VerifiedDirectory, custody_logs, fetch_version
+from amana.client.directory import VerifiedDirectory, custody_logs
 from amana.client.errors import NetworkFailed, NotVerified, Usage
+from amana.client.evidence import directory_files
 from amana.client.filenames import safe_name
 from amana.client.log import prove_somewhere
 from amana.client.reviewer import (
@@ -68,7 +69,6 @@ from amana.protocol.tlogproof import TlogProof
 MAX_EVENTS: Final = 5000
 PROOF_TRIES: Final = 20
 """An event gets its place in the log within a fraction of a second; each try waits longer than that."""
-MAX_ROOTS: Final = 256
 LIST_LIMIT: Final = 16 * 2**20
 _EXTENSION: Final = re.compile(r"[a-z0-9]{1,8}")
 
@@ -319,32 +319,14 @@ class Exporter(Caseworker):
 
     def _directory_files(self, events: Sequence[_Event], newest: int) -> dict[str, Source]:
         """Return the officers' lists under which something was signed, as the server has them."""
-        kept: dict[str, bytes] = {}
-
-        def get(name: str) -> bytes | None:
-            content = self._get(name)
-            if content is not None:
-                kept[name] = content
-            return content
-
         versions = {newest}
         with verifying("an event"):
             for event in events:
                 told = parse_canonical(event.content, limit=256 * 1024)
                 if told["kind"] == "action":
                     versions.add(parse_action(told["action"]).directory)
-        for version in sorted(versions):
-            fetch_version(get, self._root, version)
-        # Whoever checks may hold an older root than this reader.
-        for number in range(1, MAX_ROOTS):
-            if get(f"{number}.root.json") is None:
-                break
-        files = {}
-        for name, content in kept.items():
-            last = name.rpartition("/")[2]
-            place = f"targets/{last.partition('.')[0]}" if name.startswith("targets/") else last
-            files[f"data/directory/{place}"] = _small(content)
-        return files
+        found = directory_files(self._get, self._root, versions)
+        return {f"data/directory/{name}": _small(content) for name, content in found.items()}
 
     def _bag(
         self,

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""How the custody of a case is shown, to whoever fetches it and to whoever checks it."""
+
+from pathlib import Path
+
+import click
+
+from amana.cli.tables import show
+from amana.client.errors import Usage
+from amana.protocol.custody import Custody
+
+COLUMNS = ("what", "who", "when", "authority", "signature", "proof")
+
+page_option = click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file for one page in Arabic and English, without scripts.",
+)
+
+
+def show_custody(found: Custody) -> None:
+    """Print the events of a case as a table."""
+    show({one: one for one in COLUMNS}, found.events, "who")
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page into a new file; raises Usage where there is one."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError:
+        raise Usage(
+            "The page cannot be written, or is there already.", slug="file-exists"
+        ) from None
