@@ -40,6 +40,7 @@ def request(**changes: Any) -> dict[str, Any]:
         "request": REQUEST,
         "vault": "identity",
         "purpose": "icc",
+        "to": None,
         "days": 7,
         "intake_key": random_id(),
         "reason_sha256": reason_sha256(DOCUMENT),

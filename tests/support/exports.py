@@ -10,6 +10,7 @@ from amana.protocol.handover import sign_handover
 from amana.protocol.note import seal_note
 from tests.support.organisation import Organisation, Person
 from tests.support.testimonies import Made
+from tests.support.vaults import Vaulted, vault_options
 
 PURPOSE = "iiim"
 SCOPES = {"review": "allow", PURPOSE: "allow", "opcw": "deny"}
@@ -67,7 +68,13 @@ class Leaving:
         assert done.status_code == 201, done.get_json()
 
     def ask(self, **changes: Any) -> Any:
-        body = {"to": self.partner.id, "purpose": PURPOSE, "identity_level": "anonymous", **changes}
+        body = {
+            "to": self.partner.id,
+            "purpose": PURPOSE,
+            "identity_level": "anonymous",
+            "releases": [],
+            **changes,
+        }
         return self.reader.act(
             "export-request", f"/v1/cases/{self.case}/exports", self.case, **body
         )
@@ -92,6 +99,7 @@ class Leaving:
             "to": told["to"],
             "purpose": told["purpose"],
             "identity_level": told["identity_level"],
+            "releases": told["releases"],
             "request": told["request"]["action"]["nonce"],
             "decision": decision,
             **changes,
@@ -147,3 +155,35 @@ class Leaving:
             "received_on": self.today,
         }
         return sign_handover((keys or self.partner).signing, **(fields | changes))
+
+
+class LeavingWithIdentity(Leaving):
+    """A case whose identity and originals custodians may release, to be handed to the partner."""
+
+    @classmethod
+    def vaulted(cls, organisation: Organisation, **options: Any) -> "LeavingWithIdentity":
+        made = cls.accepted(organisation, **vault_options(organisation, scopes=SCOPES, **options))
+        assert isinstance(made, cls)
+        return made
+
+    @property
+    def vault(self) -> Vaulted:
+        """The same case as custodians see it."""
+        custodians = map(self.organisation.as_person, self.organisation.of_role("custodian"))
+        return Vaulted(self.organisation, self.made, self.reader, list(custodians))
+
+    def released(self, vault: str = "identity", **changes: Any) -> str:
+        """Ask two custodians to release a vault to be handed to the partner, who do."""
+        fields = {"vault": vault, "purpose": PURPOSE, "to": self.partner.id, **changes}
+        return self.vault.released(**fields)
+
+    def ask_with(self, releases: dict[str, str], **changes: Any) -> Any:
+        """Ask for an export with vaults under these releases."""
+        listed = [{"vault": vault, "request": one} for vault, one in releases.items()]
+        return self.ask(**{"identity_level": "prosecutors", "releases": listed, **changes})
+
+    def asked_with(self, *vaults: str) -> str:
+        answer = self.ask_with({vault: self.released(vault) for vault in vaults})
+        assert answer.status_code == 201, answer.get_json()
+        export: str = answer.get_json()["export"]
+        return export

@@ -88,6 +88,7 @@ class Vaulted:
             request=request,
             vault="identity",
             purpose="icc",
+            to=None,
             days=7,
             intake_key=intake_key_id(asking.intake_recipient),
             reason_sha256=reason_sha256(document),
@@ -147,11 +148,12 @@ class Vaulted:
     ) -> list[dict[str, Any]]:
         """Open one's shares and seal them to the reader."""
         found = []
+        vault = changes.pop("vault", "identity")
         for one in shares:
             subset, keys = tuple(one["subset"]), custodian.keys
             labels: dict[str, Any] = {
                 "case": self.case,
-                "vault": "identity",
+                "vault": vault,
                 "custodian": keys.id,
                 "subset": subset,
             }
@@ -180,13 +182,15 @@ class Vaulted:
             {"shares": given},
         )
 
-    def share(self, custodian: Person, request: str) -> Any:
+    def share(self, custodian: Person, request: str, **changes: Any) -> Any:
         """Do all that a custodian's program does."""
         own = self.own_shares(custodian, request)
         if own.status_code != 201:
             return own
         return self.give(
-            custodian, request, self.sealed(custodian, request, own.get_json()["shares"])
+            custodian,
+            request,
+            self.sealed(custodian, request, own.get_json()["shares"], **changes),
         )
 
     def decline(self, custodian: Person, request: str) -> Any:
@@ -200,7 +204,8 @@ class Vaulted:
         """Ask, and let two custodians share."""
         request = self.asked(**changes)
         for one in self.custodians[:2]:
-            answer = self.share(one.sign_in(), request)
+            vault = changes.get("vault", "identity")
+            answer = self.share(one.sign_in(), request, vault=vault)
             assert answer.status_code == 201, answer.get_json()
         return request
 

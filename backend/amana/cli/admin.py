@@ -30,6 +30,7 @@ EXPORT_COLUMNS = {
     "case": "case",
     "to": "to",
     "purpose": "purpose",
+    "identity": "of the identity",
     "requested_by": "asked by",
     "requested_on": "on",
     "fault": "speaks against it",
@@ -273,7 +274,12 @@ def pending_exports(administrator: Administrator, as_json: bool) -> None:
     """Show what waits for a decision, judged from what witness and reader signed."""
     rows = [
         {
-            **{name: getattr(one.listed, name) for name in EXPORT_COLUMNS if name != "fault"},
+            **{
+                name: getattr(one.listed, name)
+                for name in EXPORT_COLUMNS
+                if name not in {"fault", "identity"}
+            },
+            "identity": list(one.listed.releases),
             "fault": one.fault,
         }
         for one in administrator.exports("pending")
@@ -288,10 +294,15 @@ def pending_exports(administrator: Administrator, as_json: bool) -> None:
 
 @exports.command()
 @click.argument("export")
+@click.option(
+    "--with-identity",
+    is_flag=True,
+    help="It holds who the witness is, or untouched originals ('pending' says so), and may.",
+)
 @as_administrator
-def approve(administrator: Administrator, export: str, as_json: bool) -> None:
+def approve(administrator: Administrator, export: str, with_identity: bool, as_json: bool) -> None:
     """Approve EXPORT, which somebody else asked for and which consent covers today."""
-    state = administrator.decide_export(export, "approve")
+    state = administrator.decide_export(export, "approve", with_identity=with_identity)
     say({"export": export, "state": state}, as_json, f"{export} may be assembled by who asked.")
 
 

@@ -171,8 +171,9 @@ def _release(one: Release) -> dict[str, Any]:
 def _release_line(one: dict[str, Any]) -> str:
     what = {"identity": "who you are was released", "originals": "your originals were released"}
     seen = f"seen on {one['opened_on']}" if one["opened_on"] else "not seen yet"
+    to = f" to hand it to {one['to']}" if one["to"] else ""
     return (
-        f"  {what[one['vault']]} on {one['released_on']} to {one['reader']} for {one['purpose']}, until"
+        f"  {what[one['vault']]} on {one['released_on']} to {one['reader']} for {one['purpose']}{to}, until"
         f" {one['expires_on']}; {seen}"
     )
 

@@ -39,6 +39,11 @@ def _vault(originals: bool) -> str:
     " The server and the witness see this word.",
 )
 @click.option(
+    "--to",
+    metavar="ID",
+    help="The partner to whom it is to be handed with 'reviewer export'; without it, it is for you alone.",
+)
+@click.option(
     "--days",
     type=click.IntRange(1, MAX_DAYS),
     required=True,
@@ -51,6 +56,7 @@ def request_identity(
     originals: bool,
     reason: str,
     purpose: str,
+    to: str | None,
     days: int,
     as_json: bool,
 ) -> None:
@@ -59,7 +65,7 @@ def request_identity(
     Another request for the same replaces the one before.
     """
     made = reader.request_release(
-        case, _vault(originals), purpose=purpose, days=days, reason=reason
+        case, _vault(originals), purpose=purpose, to=to, days=days, reason=reason
     )
     say(
         asdict(made),
@@ -102,16 +108,21 @@ def identity(
     say(
         {**asdict(released), "folder": str(out)},
         as_json,
-        f"Everything verified. {len(released.files)} files are in {out}, for the purpose {released.purpose}.",
+        f"Everything verified. {_files(len(released.files))} in {out}, for the purpose {released.purpose}.",
         f"After {released.expires_on} the server gives nothing of it any more. What you have seen stays seen:"
         " delete these files when the purpose is over, and show them to nobody whom it does not cover.",
     )
 
 
+def _files(count: int) -> str:
+    return "1 file is" if count == 1 else f"{count} files are"
+
+
 def _lines(one: OwnRelease) -> list[str]:
     shared = sum(answer.answer == "shared" for answer in one.answers)
     how = one.ended_because or ("released" if one.released_on else f"{shared} of {one.k} shared")
-    lines = [f"{one.request}: {one.vault} for {one.purpose}, until {one.expires_on}: {how}"]
+    to = f" to hand to {one.to}" if one.to else ""
+    lines = [f"{one.request}: {one.vault} for {one.purpose}{to}, until {one.expires_on}: {how}"]
     lines += [
         f"  {answer.custodian} {answer.answer} on {answer.answered_on}"
         + (f": {harmless(answer.reason)}" if answer.reason else "")

@@ -41,6 +41,7 @@ from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
 from amana.protocol.handover import LIMIT_BYTES as HANDOVER_LIMIT
 from amana.protocol.note import DECISIONS, LIMIT_BYTES, RELATIONS
+from amana.protocol.vault import IDENTITY, ORIGINALS
 
 as_reader = as_staff(Caseworker, "reader")
 as_exporter = as_staff(Exporter, "exporter")
@@ -541,6 +542,18 @@ def retention(reader: Caseworker, case: str | None, as_json: bool) -> None:
     help="A new file for the sealed bundle; needed once the export was approved.",
 )
 @click.option(
+    "--identity",
+    "with_identity",
+    is_flag=True,
+    help="With who the witness is, which custodians released to be handed to this partner.",
+)
+@click.option(
+    "--originals",
+    "with_originals",
+    is_flag=True,
+    help="With the untouched originals, likewise.",
+)
+@click.option(
     "--translation",
     "translations",
     multiple=True,
@@ -562,6 +575,8 @@ def export(
     to: str,
     purpose: str,
     out: Path | None,
+    with_identity: bool,
+    with_originals: bool,
     translations: tuple[str, ...],
     redactions: tuple[str, ...],
     maker: str | None,
@@ -569,6 +584,8 @@ def export(
 ) -> None:
     """Take CASE out to a partner: ask first; once somebody else approved, repeat this with --out."""
     made_by = exporter.keys.id if maker is None else maker
+    asked_for = {IDENTITY: with_identity, ORIGINALS: with_originals}
+    vaults = [name for name, is_asked in asked_for.items() if is_asked]
     derivatives = [
         *(_derivative("translation", one, made_by) for one in translations),
         *(_derivative("redaction", one, made_by) for one in redactions),
@@ -578,9 +595,10 @@ def export(
         for one in exporter.exports(case)
         if (one.to, one.purpose, one.requested_by) == (to, purpose, exporter.keys.id)
         and one.state in {"pending", "approved"}
+        and list(one.releases) == vaults
     ]
     if not open_ones:
-        asked = exporter.request(case, to, purpose)
+        asked = exporter.request(case, to, purpose, vaults)
         say(
             {"export": asked, "state": "pending"},
             as_json,

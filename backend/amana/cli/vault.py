@@ -65,6 +65,11 @@ def _lines(one: Asked) -> list[str]:
     return [
         f"{one.request}",
         f"  {one.vault} of the case {one.case}, for the purpose {one.purpose}",
+        *(
+            []
+            if one.to is None
+            else [f"  TO BE HANDED TO THE PARTNER {one.to}, who keeps it: that cannot be recalled"]
+        ),
         f"  asked by {one.reader} ({', '.join(one.desks)}) on {one.requested_on}, until {one.last_day};"
         f" {one.shared} of {one.k} shared",
         *(

@@ -54,6 +54,7 @@ PROVEN = {
     "policy": "What the witness allowed, in the witness's own signature",
     "export": "One person asked for this export, and another approved it",
     "consent": "The witness's consent covers recipient and purpose",
+    "identity": "Of the witness's identity it holds what custodians released for this, or nothing",
 }
 
 

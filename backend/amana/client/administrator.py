@@ -2,13 +2,15 @@
 """The administrator's and the auditor's end: people and the record. Nothing here asks for anything sealed."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from amana.client.errors import NotVerified, Usage
+from amana.client.directory import fetch_version
+from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.exporting import ListedExport, listed_exports
+from amana.client.released import Wanted, check_release
 from amana.client.staff import Staff
 from amana.protocol import schema
 from amana.protocol.action import body_sha256, parse_action
@@ -17,7 +19,8 @@ from amana.protocol.consent import check_chain, covers
 from amana.protocol.directory import Directory
 from amana.protocol.encoding import check_id, parse_day, unb64
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import DESK, LANGUAGE, parse_policy
+from amana.protocol.policy import DESK, IDENTITY_LEVELS, LANGUAGE, parse_policy
+from amana.protocol.release import leaving_level
 
 LIMIT_BYTES: Final = 8 * 2**20
 _CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -144,10 +147,20 @@ class Administrator(Staff):
         found = self._desk.get(f"/v1/exports{query}", limit=2 * LIMIT_BYTES).document()
         directory = self._directory().directory
         today = self._desk.clock().date()
-        return [judged_export(one, directory, today) for one in listed_exports(found)]
+        known: dict[int, Directory] = {directory.version: directory}
 
-    def decide_export(self, export: str, decision: str) -> str:
-        """Approve or refuse an export; returns its state. What is approved must hold by this client's own judgement."""
+        def directory_of(version: int) -> Directory:
+            if version not in known:
+                known[version] = fetch_version(self._get, self._root, version).directory
+            return known[version]
+
+        return [judged_export(one, directory, today, directory_of) for one in listed_exports(found)]
+
+    def decide_export(self, export: str, decision: str, *, with_identity: bool = False) -> str:
+        """Approve or refuse an export; returns its state. What is approved must hold by this client's own judgement.
+
+        Parts of the vault are approved only by who says so in words, `with_identity`.
+        """
         wanted = _id(export)
         found = next((one for one in self.exports() if one.listed.export == wanted), None)
         if found is None:
@@ -155,12 +168,19 @@ class Administrator(Staff):
         if decision == "approve" and found.fault is not None:
             raise NotVerified(found.fault, slug="export-doubtful")
         listed = found.listed
+        if decision == "approve" and bool(listed.releases) != with_identity:
+            holds = ", ".join(listed.releases) or "nothing of it"
+            raise Usage(
+                f"Whether the identity leaves must be said: this export holds {holds}.",
+                slug="identity-unconfirmed",
+            )
         body = {
             "export": wanted,
             "decision": decision,
             "to": listed.to,
             "purpose": listed.purpose,
             "identity_level": listed.identity_level,
+            "releases": _named(listed.releases),
             "request": found.request,
         }
         path = f"/v1/exports/{wanted}/decisions"
@@ -168,15 +188,25 @@ class Administrator(Staff):
         return str(answer.get("state"))
 
 
-def judged_export(listed: ListedExport, directory: Directory, day: date) -> JudgedExport:
-    """Check the signed request of an export, and the consent that should cover it."""
+def _named(releases: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"vault": vault, "request": request} for vault, request in releases.items()]
+
+
+def judged_export(
+    listed: ListedExport,
+    directory: Directory,
+    day: date,
+    directory_of: Callable[[int], Directory],
+) -> JudgedExport:
+    """Check the signed request of an export, and the consent and the releases that should cover it."""
     request = ""
     try:
         signed = listed.signed["request"]
         action, body = parse_action(signed["action"]), signed["body"]
         request = action.nonce
         wanted = {
-            "to": listed.to, "purpose": listed.purpose, "identity_level": listed.identity_level
+            "to": listed.to, "purpose": listed.purpose, "identity_level": listed.identity_level,
+            "releases": _named(listed.releases),
         }  # fmt: skip
         if body != wanted or action.body_sha256 != body_sha256(body):
             raise NotVerified("The request that was signed is for something else.")
@@ -199,11 +229,37 @@ def judged_export(listed: ListedExport, directory: Directory, day: date) -> Judg
         if partner is None:
             raise NotVerified("The officers' directory lists no such partner.")
         covered = covers(chain, partner, listed.purpose, listed.identity_level, day)
-        return JudgedExport(listed, request, None if covered.allowed else covered.title)
-    except (ProtocolError, NotVerified) as error:
+        if not covered.allowed:
+            return JudgedExport(listed, request, covered.title)
+        _check_releases(listed, directory.deployment, day, directory_of)
+        return JudgedExport(listed, request, None)
+    except (ProtocolError, ClientError) as error:
         return JudgedExport(listed, request, error.title)
     except (KeyError, TypeError, ValueError):
         return JudgedExport(listed, request, "What was signed about it is not in its form.")
+
+
+def _check_releases(
+    listed: ListedExport,
+    deployment: str,
+    day: date,
+    directory_of: Callable[[int], Directory],
+) -> None:
+    """Check that custodians released each vault that is to leave, to this reader for this partner and purpose."""
+    level = leaving_level(listed.purpose) if listed.releases else IDENTITY_LEVELS[0]
+    if listed.identity_level != level:
+        raise NotVerified("The identity level is not the one that this purpose asks for.")
+    for vault, request in listed.releases.items():
+        wanted = Wanted(
+            deployment=deployment,
+            case=listed.case,
+            vault=vault,
+            request=request,
+            reader=listed.requested_by,
+            to=listed.to,
+            purpose=listed.purpose,
+        )
+        check_release(listed.signed["released"][vault], wanted, [day], directory_of)
 
 
 def vetting_body(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any, BinaryIO, Final
 
 from amana.client.bundle import READ_BYTES, Entry
+from amana.client.bundleidentity import check_identity, vaulted_objects
 from amana.client.directory import custody_logs, fetch_version, read_root
 from amana.client.errors import ClientError, NotVerified
 from amana.client.progress import Advance
@@ -60,7 +61,7 @@ _STATEMENT: Final = re.compile(r"data/statements/([0-9]{1,5})\.json")
 _POLICY: Final = re.compile(r"data/policies/([0-9]{1,5})\.json")
 _TARGETS: Final = re.compile(r"data/directory/([1-9][0-9]{0,8})\.targets\.json")
 _KNOWN: Final = re.compile(
-    r"data/(?:receipt\.json|export/(?:request|approval)\.json|custody/[0-9]{5}\.(?:event\.json|key|proof)"
+    r"data/(?:receipt\.json|releases/(?:identity|originals)\.json|export/(?:request|approval)\.json|custody/[0-9]{5}\.(?:event\.json|key|proof)"
     r"|statements/[0-9]{1,5}\.json|policies/[0-9]{1,5}\.json|openings/[0-9]{1,2}\.json"
     r"|directory/[1-9][0-9]{0,8}\.(?:root|targets)\.json|directory/targets/[0-9a-f]{64}"
     r"|(?:derived|files|sealed)/[0-9]{1,4}\.[a-z0-9]{1,8})"
@@ -232,6 +233,7 @@ class _Verifier:
             ("policy", self._check_policy),
             ("export", self._check_export),
             ("consent", self._check_consent),
+            ("identity", self._check_identity),
         )
         for name, step in steps:
             try:
@@ -357,8 +359,8 @@ class _Verifier:
         return f"case {receipt.case} was received on {receipt.received_on}, signed by the service"
 
     def _check_ciphertext(self) -> str:
-        # What lies in the vault stays there; the receipt says which objects that are.
-        apart = {i for vault in self.receipt.event["shares"] for i in vault["objects"]}
+        # What lies in the vault stays there unless it was released; the receipt says which objects that are.
+        apart = vaulted_objects(self.receipt.event["shares"], self.index)
         arrived = [one for one in self.receipt.event["objects"] if one["i"] not in apart]
         if [one["i"] for one in arrived] != [one.i for one in self.index.objects]:
             raise NotVerified("The bundle does not hold the objects that arrived.")
@@ -519,7 +521,12 @@ class _Verifier:
         request, asked = self._signed(REQUEST, "export-request")
         approval, approved = self._signed(APPROVAL, "export-approve")
         index = self.index
-        wanted = {"to": index.to, "purpose": index.purpose, "identity_level": index.identity_level}
+        wanted = {
+            "to": index.to,
+            "purpose": index.purpose,
+            "identity_level": index.identity_level,
+            "releases": index.document["released"],
+        }
         if asked != wanted or request.actor != index.maker:
             raise NotVerified("The request was for something else, or by somebody else.")
         expected = {
@@ -543,22 +550,36 @@ class _Verifier:
             raise NotVerified(f"The log does not tell of {path}.")
         return action, body
 
-    def _check_consent(self) -> str:
+    def _moments(self) -> list[tuple[date, int]]:
+        """Return the days of request, approval and making, each with the directory of then."""
         self._known(self._chain, "the policies do not verify")
+        acts = ((REQUEST, "export-request"), (APPROVAL, "export-approve"))
+        signed = [self._signed(path, kind)[0] for path, kind in acts]
+        made = (parse_day(self.index.made_on), self.index.directory)
+        return [*((one.made_at.date(), one.directory) for one in signed), made]
+
+    def _check_consent(self) -> str:
         index = self.index
-        days: dict[str, tuple[date, int]] = {}
-        for path, kind in ((REQUEST, "export-request"), (APPROVAL, "export-approve")):
-            action, _ = self._signed(path, kind)
-            days[kind] = (action.made_at.date(), action.directory)
-        days["made"] = (parse_day(index.made_on), index.directory)
-        for day, version in days.values():
+        for day, version in self._moments():
             partner = self._directory(version).partner(index.to)
             if partner is None:
                 raise NotVerified("The officers' directory lists no such partner.")
             covered = covers(self._chain, partner, index.purpose, index.identity_level, day)
             if not covered.allowed:
                 raise NotVerified(f"On {day}: {covered.title}")
-        return f"the witness allows {index.purpose} to {index.to}, without the identity"
+        how = "with" if index.released else "without"
+        return f"the witness allows {index.purpose} to {index.to}, {how} the identity"
+
+    def _check_identity(self) -> str:
+        return check_identity(
+            self._contents.small,
+            self.index,
+            self.receipt.event["shares"],
+            [one.event for one in self._known(self._events, "the events do not verify")],
+            self._known(self._chain, "the policies do not verify"),
+            [day for day, _ in self._moments()],
+            self._directory,
+        )
 
 
 def _tolerant(work: Callable[[], Index]) -> Index | None:

@@ -75,6 +75,8 @@ What is here
   data/policies, data/statements   what the witness allowed, each version signed by the witness's key
   data/custody    every event of the case that the service showed, its key, and its proof in the public log
   data/export     who asked for this export and who approved it, signed
+  data/releases   if it is there: the custodians released who the witness is, or untouched originals, for this; signed.
+                  The identity is the object in data/files whose JSON ends in "zeros"; these and "salt" only hide its length
   data/directory  the officers' signed list of people and keys, in the versions of the time
   bundle.json     signed by whoever put this together
 
@@ -140,6 +142,8 @@ _AR: Final = """شهادة مع برهانها
   data/policies, data/statements   ما سمح به الشاهد، وكل نسخة موقّعة بمفتاحه
   data/custody    كل حدث في القضية أظهرته الخدمة، مع مفتاحه وبرهانه في السجل العلني
   data/export     من طلب هذا التصدير ومن وافق عليه، بتوقيعيهما
+  data/releases   إن وُجد: أفرج الأمناء عن هوية الشاهد أو عن الأصول لهذا الغرض، بتواقيعهم. والهوية هي المادة في data/files
+                  التي ينتهي نصها بحقل "zeros"؛ وهو و"salt" لإخفاء طولها فقط
   data/directory  قائمة الأشخاص والمفاتيح التي وقّعها المسؤولون، بنسخ ذلك الوقت
   bundle.json     موقّع ممن جمع هذه الحزمة
 

@@ -57,6 +57,8 @@ class Release:
     vault: str
     purpose: str
     reader: str
+    to: str | None
+    """The partner to whom the reader may hand it, if any."""
     released_on: date
     opened_on: date | None
     expires_on: date
@@ -277,6 +279,7 @@ def _release(told: Any) -> Release:
         vault=told["vault"],
         purpose=told["purpose"],
         reader=check_id(told["reader"]),
+        to=None if told["to"] is None else check_id(told["to"]),
         released_on=parse_day(told["released_on"]),
         opened_on=None if opened is None else parse_day(opened),
         expires_on=parse_day(told["expires_on"]),

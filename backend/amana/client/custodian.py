@@ -58,6 +58,8 @@ class Asked:
     case: str
     vault: str
     purpose: str
+    to: str | None
+    """The partner to whom the reader is to hand it in an export; None where it is for the reader alone."""
     reader: str
     desks: tuple[str, ...]
     requested_on: str
@@ -201,6 +203,7 @@ class Custodian(Staff):
                 case=case,
                 vault=asked.vault,
                 purpose=asked.purpose,
+                to=asked.to,
                 reader=action.actor,
                 desks=tuple(sorted(person.desks)),
                 requested_on=action.made_at.date().isoformat(),
@@ -293,7 +296,13 @@ class Custodian(Staff):
             raise NotVerified(
                 "The reader who signed may not read this testimony.", slug="reader-unknown"
             )
-        covered = may_release(entries, asked.purpose, self._desk.clock().date())
+        partner = None if asked.to is None else directory.directory.partner(asked.to)
+        if asked.to is not None and partner is None:
+            raise NotVerified(
+                "The officers' directory does not list the partner to whom it is to be handed.",
+                slug="partner-unknown",
+            )
+        covered = may_release(entries, asked.purpose, self._desk.clock().date(), partner)
         if not covered.allowed:
             raise NotVerified(covered.title, slug=covered.reason)
         return entry, any(one["reader"] == reader for one in event["grants"])

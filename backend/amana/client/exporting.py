@@ -18,11 +18,11 @@ from typing import Any, Final
 from amana.client.bundle import READ_BYTES, Chunks, Source, archive, archive_size, tar_entries
 from amana.client.bundlecheck import APPROVAL, RECEIPT, REQUEST, check_bundle, read_contents
 from amana.client.bundlereadme import readmes
-from amana.client.casework import Caseworker
 from amana.client.directory import VerifiedDirectory, custody_logs
 from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.evidence import directory_files
 from amana.client.filenames import safe_name
+from amana.client.leaving import VaultExporter, parse_releases, release_files
 from amana.client.log import prove_somewhere
 from amana.client.reviewer import (
     READABLE_KINDS,
@@ -61,10 +61,12 @@ from amana.protocol.handover import LIMIT_BYTES as HANDOVER_LIMIT
 from amana.protocol.handover import parse_handover
 from amana.protocol.manifest import SealedObject
 from amana.protocol.opening import Opening, make_opening
-from amana.protocol.policy import is_scope, parse_policy
+from amana.protocol.policy import IDENTITY_LEVELS, is_scope, parse_policy
 from amana.protocol.receipt import leaf
-from amana.protocol.sealing import Digests, seal_stream
+from amana.protocol.release import leaving_level
+from amana.protocol.sealing import Digests, Identity, seal_stream
 from amana.protocol.tlogproof import TlogProof
+from amana.protocol.vault import OBJECT_KINDS
 
 MAX_EVENTS: Final = 5000
 PROOF_TRIES: Final = 20
@@ -85,6 +87,8 @@ class ListedExport:
     identity_level: str
     requested_by: str
     requested_on: str
+    releases: Mapping[str, str]
+    """The vaults that are to leave with it, each with the release that allows it."""
     signed: Mapping[str, Any]
     """The server's own words about it: request, approval, policies."""
 
@@ -117,15 +121,18 @@ class _Event:
     proof: TlogProof
 
 
-class Exporter(Caseworker):
+class Exporter(VaultExporter):
     """A reader who asks for exports and assembles those that were approved."""
 
     def exports(self, case: str | None = None) -> list[ListedExport]:
         """Return the newest exports that this person may see."""
         return listed_exports(self._desk.get(_exports_path(case), limit=LIST_LIMIT).document())
 
-    def request(self, case: str, to: str, purpose: str) -> str:
-        """Ask that a case may go to a partner for a purpose; returns the export's id. Raises Refused, Usage."""
+    def request(self, case: str, to: str, purpose: str, vaults: Sequence[str] = ()) -> str:
+        """Ask that a case may go to a partner for a purpose; returns the export's id. Raises Refused, Usage.
+
+        With `vaults`, of those too what custodians released for that; raises NotReleased.
+        """
         case_argument(case)
         if not is_scope(purpose):
             raise Usage("There is no such purpose.", slug="purpose-unknown")
@@ -137,7 +144,12 @@ class Exporter(Caseworker):
             f"/v1/cases/{case}/exports",
             directory=directory.version,
             case=case,
-            body={"to": to, "purpose": purpose, "identity_level": "anonymous"},
+            body={
+                "to": to,
+                "purpose": purpose,
+                "identity_level": leaving_level(purpose) if vaults else IDENTITY_LEVELS[0],
+                "releases": self.releases_for(case, to, purpose, vaults),
+            },
         ).document()
         with verifying("the export"):
             return check_id(answer["export"])
@@ -177,7 +189,8 @@ class Exporter(Caseworker):
             if partner is None:
                 raise NotVerified("The officers' directory does not list the partner any more.")
             case, described = self._opened(export.case, verified)
-            # Who the witness is lies in the vault, and does not leave with a case.
+            # Who the witness is lies in the vault, and leaves with a case under a release alone.
+            vaulted = self.open_vaults(case, export.releases, verified.directory.version, workplace)
             parts = case.parts(READABLE_KINDS)
             download(
                 self._desk,
@@ -187,7 +200,7 @@ class Exporter(Caseworker):
                 self._progress,
             )
             self._may_leave(export)
-            files = self._files(export, case, described, verified, workplace, derivatives)
+            files = self._files(export, case, described, verified, workplace, derivatives, vaulted)
             self._may_leave(export)
             self._check(files)
             part = workplace / "bundle"
@@ -264,9 +277,12 @@ class Exporter(Caseworker):
         verified: VerifiedDirectory,
         workplace: Path,
         derivatives: Sequence[Derivative],
+        vaulted: Mapping[int, Identity],
     ) -> dict[str, Source]:
         redacted = {one.of for one in derivatives if one.kind == "redaction"}
-        data, objects = _objects(case, workplace, redacted)
+        data, objects = _objects(case, workplace, redacted, vaulted)
+        released = release_files(export.signed, export.releases)
+        data |= {path: _small(content) for path, content in released.items()}
         derived, described_derived = _derived(case, derivatives, verified.directory)
         data |= derived
         data[RECEIPT] = _small(canonical(described["receipt"]))
@@ -371,6 +387,7 @@ class Exporter(Caseworker):
                 "directory": directory.version,
                 "made_on": made_on,
                 "objects": objects,
+                "released": [{"vault": v, "request": r} for v, r in export.releases.items()],
                 "derived": derived,
                 "manifest_sha256": sha256_hex(manifest),
                 "tags": {path: sha256_hex(content) for path, content in tags.items()},
@@ -418,6 +435,7 @@ def listed_exports(document: Mapping[str, Any]) -> list[ListedExport]:
                 identity_level=_word(one["identity_level"]),
                 requested_by=check_id(one["requested_by"]),
                 requested_on=str(one["requested_on"])[:10],
+                releases=parse_releases(one["releases"]),
                 signed=one,
             )
             for one in document["exports"]
@@ -448,11 +466,15 @@ def _small(content: bytes) -> Source:
 
 
 def _objects(
-    case: VerifiedCase, workplace: Path, redacted: set[int]
+    case: VerifiedCase, workplace: Path, redacted: set[int], vaulted: Mapping[int, Identity]
 ) -> tuple[dict[str, Source], list[dict[str, Any]]]:
     """Return what the witness sent, sealed and open, and what the index says of it."""
-    parts = case.parts(READABLE_KINDS)
-    if redacted - {part.item.i for part in parts}:
+    parts = [
+        part
+        for part in case.parts(READABLE_KINDS | set(OBJECT_KINDS.values()))
+        if part.item.kind in READABLE_KINDS or part.item.i in vaulted
+    ]
+    if redacted - {part.item.i for part in parts if part.item.kind in READABLE_KINDS}:
         raise Usage("There is no object of that number in this case.", slug="object-unknown")
     files: dict[str, Source] = {}
     listed = []
@@ -464,7 +486,7 @@ def _objects(
             with verifying(f"object {item.i}"), path.open("rb") as sealed:
                 opening = make_opening(
                     sealed,
-                    case.key,
+                    vaulted.get(item.i, case.key),
                     sealed_sha256=item.sealed_sha256,
                     sha256=item.sha256,
                     length=item.len,

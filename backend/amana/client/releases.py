@@ -4,6 +4,7 @@
 Only here, on the reader's own device, is the key of a vault put together, and it is not written anywhere.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -80,6 +81,8 @@ class OwnRelease:
     request: str
     vault: str
     purpose: str
+    to: str | None
+    """The partner to whom it may be handed in an export, if any."""
     requested_on: str
     expires_on: str
     released_on: str | None
@@ -114,9 +117,19 @@ class ReleaseReader(Caseworker):
     """A reader who asks for what lies in the vault of a case that they have."""
 
     def request_release(
-        self, case: str, vault: str, *, purpose: str, days: int, reason: str
+        self,
+        case: str,
+        vault: str,
+        *,
+        purpose: str,
+        days: int,
+        reason: str,
+        to: str | None = None,
     ) -> OwnRelease:
-        """Sign a request and seal its reason to every custodian who can answer; raises Refused and Usage."""
+        """Sign a request and seal its reason to every custodian who can answer; raises Refused and Usage.
+
+        With `to` it is asked for in order to hand it to that partner in an export.
+        """
         case_argument(case)
         if not is_scope(purpose):
             raise Usage("There is no such purpose.", slug="purpose-unknown")
@@ -128,6 +141,8 @@ class ReleaseReader(Caseworker):
         except ProtocolError as error:
             raise Usage(error.title, slug=error.slug) from None
         directory = self._directory().directory
+        if to is not None and directory.partner(to) is None:
+            raise Usage("The officers' directory lists no such partner.", slug="partner-unknown")
         reasons = [
             SealedReason(one, intake_key_id(key), seal_reason(document, key))
             for one, key in self._custodians(case, vault, directory).items()
@@ -136,6 +151,7 @@ class ReleaseReader(Caseworker):
             request=request,
             vault=vault,
             purpose=purpose,
+            to=to,
             days=days,
             intake_key=intake_key_id(self.keys.intake_recipient),
             reason_sha256=reason_sha256(document),
@@ -199,6 +215,7 @@ class ReleaseReader(Caseworker):
             request=request,
             vault=told["vault"],
             purpose=told["purpose"],
+            to=None if told["to"] is None else check_id(told["to"]),
             requested_on=parse_day(told["requested_on"]).isoformat(),
             expires_on=parse_day(told["expires_on"]).isoformat(),
             released_on=_day(told["released_on"]),
@@ -246,13 +263,12 @@ class ReleaseReader(Caseworker):
                 raise NotVerified(
                     "The witness's manifest knows of no such vault.", slug="vault-missing"
                 )
-            given = self._take_shares(release, case, verified.directory.version)
-            key, subset, wrong = _key_of(given, entry)
+            key, subset, wrong = self._take_key(release, case, entry, verified.directory.version)
             parts = found.parts({OBJECT_KINDS[vault]})
             address = f"/v1/releases/{release.request}/objects"
             download(self._desk, parts, address, workplace, self._progress)
             plain = open_objects(parts, key, workplace, self._progress)
-            names = [_identity_name(plain[0])] if vault == IDENTITY else names_for(parts, out, ())
+            names = [_clean_identity(plain[0])] if vault == IDENTITY else names_for(parts, out, ())
             for path, name in zip(plain, names, strict=True):
                 path.chmod(0o600)
                 path.rename(out / name)
@@ -290,6 +306,12 @@ class ReleaseReader(Caseworker):
         self._desk.act("open", f"/v1/cases/{case}/openings", directory=version, case=case)
         with verifying("the case"):
             return verify_case(self._desk, verified.pins, case, described)
+
+    def _take_key(
+        self, release: OwnRelease, case: str, entry: VaultEntry, directory: int
+    ) -> tuple[Identity, Subset, tuple[Subset, ...]]:
+        """Put a vault's key together from what custodians sealed; that it was taken is recorded."""
+        return _key_of(self._take_shares(release, case, directory), entry)
 
     def _take_shares(
         self, release: OwnRelease, case: str, directory: int
@@ -337,14 +359,18 @@ class ReleaseReader(Caseworker):
         return None
 
 
-def _identity_name(path: Path) -> str:
-    """Return what an identity is called: one that is authentic but not in its form gets a name that promises nothing."""
+def _clean_identity(path: Path) -> str:
+    """Leave what the person said, without salt and zeros, and return what the file is called.
+
+    What is authentic but not in its form is left as it is, under a name that promises nothing.
+    """
     with path.open("rb") as file:
         content = file.read(SEALED_LIMIT_BYTES + 1)
     try:
-        parse_identity(content)
+        said = parse_identity(content)
     except ProtocolError:
         return UNREADABLE
+    path.write_text(json.dumps(said, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     return IDENTITY_FILE
 
 

@@ -46,6 +46,7 @@ class ReleaseOut(ma.Schema):
     vault = ma.fields.String(metadata={"example": "identity"})
     purpose = ma.fields.String(metadata={"example": "icc"})
     reader = ma.fields.String()
+    to = ma.fields.String(allow_none=True)
     released_on = ma.fields.Date()
     opened_on = ma.fields.Date(allow_none=True)
     expires_on = ma.fields.Date()

@@ -23,6 +23,8 @@ class Export(Base):
     partner: Mapped[str] = mapped_column(ID)
     purpose: Mapped[str] = mapped_column(sa.String(32))
     identity_level: Mapped[str] = mapped_column(sa.String(16))
+    releases: Mapped[str] = mapped_column(sa.String(200), default="[]")
+    """Under which releases parts of the vault leave with it: a canonical list of `{request, vault}`."""
     requested_by: Mapped[str] = mapped_column(ID)
     requested_on: Mapped[date]
     request: Mapped[str] = mapped_column(ID)

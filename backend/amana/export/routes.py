@@ -14,7 +14,8 @@ exports = StaffBlueprint("exports", __name__, description="What leaves, with pro
 
 
 def _asked(fields: dict[str, Any]) -> Asked:
-    return Asked(fields["to"], fields["purpose"], fields["identity_level"])
+    releases = tuple((one["vault"], one["request"]) for one in fields["releases"])
+    return Asked(fields["to"], fields["purpose"], fields["identity_level"], releases)
 
 
 @exports.post("/v1/cases/<case>/exports")

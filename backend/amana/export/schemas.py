@@ -9,9 +9,20 @@ from amana.access.schemas import ActionIn
 from amana.export.stages import Stage
 from amana.intake.schemas import PolicyVersionOut
 from amana.protocol.policy import IDENTITY_LEVELS
+from amana.protocol.vault import VAULTS
 
 _ID = ma.validate.Length(equal=32)
 _HASH = ma.validate.Regexp(r"\A[0-9a-f]{64}\Z")
+
+
+class ReleasedIn(ma.Schema):
+    """A vault that is to leave with a testimony, and the release that allows it."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    vault = ma.fields.String(required=True, validate=ma.validate.OneOf(VAULTS))
+    request = ma.fields.String(required=True, validate=_ID)
 
 
 class ExportIn(ActionIn):
@@ -20,6 +31,9 @@ class ExportIn(ActionIn):
     to = ma.fields.String(required=True, validate=_ID)
     purpose = ma.fields.String(required=True, validate=ma.validate.Length(max=32))
     identity_level = ma.fields.String(required=True, validate=ma.validate.OneOf(IDENTITY_LEVELS))
+    releases = ma.fields.List(
+        ma.fields.Nested(ReleasedIn), required=True, validate=ma.validate.Length(max=len(VAULTS))
+    )
 
 
 class ExportDecisionIn(ExportIn):
@@ -70,6 +84,13 @@ class SignedOut(ma.Schema):
     body = ma.fields.Dict(allow_none=True)
 
 
+class SignedReleaseOut(ma.Schema):
+    """What a reader and custodians signed about a release."""
+
+    request = ma.fields.Nested(SignedOut)
+    shares = ma.fields.List(ma.fields.Nested(SignedOut))
+
+
 class ExportOut(ma.Schema):
     """An export as it was asked for, judged and decided."""
 
@@ -79,6 +100,10 @@ class ExportOut(ma.Schema):
     to = ma.fields.String(attribute="export.partner")
     purpose = ma.fields.String(attribute="export.purpose")
     identity_level = ma.fields.String(attribute="export.identity_level")
+    releases = ma.fields.Function(
+        lambda one: json.loads(one.export.releases),
+        metadata={"description": "The vaults that leave with it, each with its release."},
+    )
     requested_by = ma.fields.String(attribute="export.requested_by")
     requested_on = ma.fields.Date(attribute="export.requested_on")
     decided_by = ma.fields.String(attribute="export.decided_by", allow_none=True)
@@ -95,6 +120,9 @@ class ExportOut(ma.Schema):
     request = ma.fields.Nested(SignedOut, allow_none=True)
     approval = ma.fields.Nested(SignedOut, allow_none=True)
     policies = ma.fields.List(ma.fields.Nested(PolicyVersionOut))
+    released = ma.fields.Dict(
+        keys=ma.fields.String(), values=ma.fields.Nested(SignedReleaseOut, allow_none=True)
+    )
 
 
 class ExportsOut(ma.Schema):

@@ -26,7 +26,9 @@ from amana.protocol.encoding import b64, canonical, check_id, random_id
 from amana.protocol.errors import BadSignature, ProtocolError
 from amana.protocol.handover import parse_handover
 from amana.protocol.policy import IDENTITY_LEVELS
+from amana.protocol.release import leaving_level
 from amana.routing.service import assigned_to, case_of
+from amana.vault.service import Leaving, PartnerUnknown, check_leaves, signed_release
 
 PAGE = 100
 CUSTODY_PAGE = 200
@@ -34,14 +36,11 @@ WATCHING_CUSTODY = frozenset({"auditor"})
 WITHOUT_IDENTITY = IDENTITY_LEVELS[0]
 
 
-class PartnerUnknown(Unprocessable):
-    slug = "partner-unknown"
-    title = "The officers' directory lists no such partner."
-
-
 class IdentityNotExported(Unprocessable):
     slug = "export-identity"
-    title = "A bundle holds no identity; who the witness is goes out by a release alone."
+    title = (
+        "A bundle holds of the identity what its releases cover, asked for at the purpose's level."
+    )
 
 
 class ExportForbids(Conflict):
@@ -66,10 +65,18 @@ class Asked:
     to: str
     purpose: str
     identity_level: str
+    releases: tuple[tuple[str, str], ...] = ()
+    """The vaults that are to leave with it, sorted, each with the release that allows it."""
 
     @property
-    def body(self) -> dict[str, str]:
-        return {"to": self.to, "purpose": self.purpose, "identity_level": self.identity_level}
+    def body(self) -> dict[str, Any]:
+        releases = [{"vault": vault, "request": release} for vault, release in self.releases]
+        return {
+            "to": self.to,
+            "purpose": self.purpose,
+            "identity_level": self.identity_level,
+            "releases": releases,
+        }
 
 
 def request(session: Session, actor: Actor, case: str, act: Act, asked: Asked) -> Export:
@@ -77,7 +84,7 @@ def request(session: Session, actor: Actor, case: str, act: Act, asked: Asked) -
     require(actor, Permission.REQUEST_EXPORT)
     testimony = case_of(session, actor, case, lock=True)
     assigned_to(session, actor, testimony)
-    judged = _judge(session, testimony, act.directory, asked, act.today, "export-request")
+    judged = _judge(session, testimony, act.directory, asked, act.today, "export-request", actor.id)
     action = act.accept(session, actor, "export-request", case, asked.body)
     export = Export(
         id=random_id(),
@@ -86,6 +93,7 @@ def request(session: Session, actor: Actor, case: str, act: Act, asked: Asked) -
         partner=asked.to,
         purpose=asked.purpose,
         identity_level=asked.identity_level,
+        releases=canonical(asked.body["releases"]).decode("ascii"),
         requested_by=actor.id,
         requested_on=act.today,
         request=action.nonce,
@@ -103,10 +111,13 @@ def _judge(
     asked: Asked,
     day: date,
     step: str,
+    reader: str,
 ) -> dict[str, Any]:
-    """Refuse what consent does not cover on a day, and say how it was judged."""
+    """Refuse what consent, and for a vault its release, does not cover on a day, and say how it was judged."""
     move(session, testimony, "export")
-    if asked.identity_level != WITHOUT_IDENTITY:
+    vaults = [vault for vault, _ in asked.releases]
+    level = leaving_level(asked.purpose) if vaults else WITHOUT_IDENTITY
+    if asked.identity_level != level or vaults != sorted(set(vaults)):
         raise IdentityNotExported
     partner = directory.partner(asked.to)
     if partner is None:
@@ -115,12 +126,16 @@ def _judge(
     covered = covers(chain, partner, asked.purpose, asked.identity_level, day)
     if not covered.allowed:
         raise NotAllowed(covered.title, slug=covered.reason)
+    for name, release in asked.releases:
+        leaving = Leaving(testimony.case, name, release, reader, asked.to, asked.purpose)
+        check_leaves(session, leaving, directory, day)
     return {
         "step": step,
         "day": day.isoformat(),
         "directory": directory.version,
         "policies": [entry.policy.sha256 for entry in chain],
         "reason": covered.reason,
+        "releases": asked.body["releases"],
     }
 
 
@@ -144,7 +159,10 @@ def decide(
         raise ActionRefused
     _move(export, decision)
     if decision == "approve":
-        judged = _judge(session, testimony, act.directory, asked, act.today, "export-approve")
+        reader = export.requested_by
+        judged = _judge(
+            session, testimony, act.directory, asked, act.today, "export-approve", reader
+        )
         export.evaluation = canonical([*json.loads(export.evaluation), judged])
     body = {"export": export_id, "decision": decision, "request": request, **asked.body}
     action = act.accept(session, actor, "export-approve", export.case, body)
@@ -162,7 +180,7 @@ def served(
     assigned_to(session, actor, testimony)
     if export.state != Stage.APPROVED:
         raise ExportForbids
-    _judge(session, testimony, directory, _asked(export), today, "assemble")
+    _judge(session, testimony, directory, _asked(export), today, "assemble", actor.id)
     return export
 
 
@@ -183,7 +201,8 @@ def complete(
         raise NotFound
     assigned_to(session, actor, testimony)
     _move(export, "complete")
-    _judge(session, testimony, act.directory, _asked(export), act.today, "export-complete")
+    asked = _asked(export)
+    _judge(session, testimony, act.directory, asked, act.today, "export-complete", actor.id)
     body = {
         "export": export_id,
         "bag_sha256": bag_sha256,
@@ -233,7 +252,8 @@ def _move(export: Export, step: str) -> None:
 
 
 def _asked(export: Export) -> Asked:
-    return Asked(export.partner, export.purpose, export.identity_level)
+    releases = tuple((one["vault"], one["request"]) for one in json.loads(export.releases))
+    return Asked(export.partner, export.purpose, export.identity_level, releases)
 
 
 def _locked(session: Session, export_id: str) -> tuple[Export, Testimony]:
@@ -279,6 +299,8 @@ class Told:
     request: dict[str, Any] | None
     approval: dict[str, Any] | None
     policies: Sequence[dict[str, Any]]
+    released: dict[str, dict[str, Any] | None]
+    """What was signed about the release of each vault that is to leave with it."""
 
 
 def listed(session: Session, actor: Actor, *, state: str | None, case: str | None) -> list[Told]:
@@ -302,6 +324,11 @@ def _told(session: Session, export: Export) -> Told:
         request=_signed(session, export.request),
         approval=_signed(session, export.approval),
         policies=_policies(session, testimony) if testimony and is_open else (),
+        released={
+            vault: signed_release(session, request)
+            for vault, request in _asked(export).releases
+            if is_open
+        },
     )
 
 

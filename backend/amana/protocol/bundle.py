@@ -18,6 +18,7 @@ from amana.protocol.encoding import canonical, check_sha256_hex, parse_canonical
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import IDENTITY_LEVELS, is_scope
 from amana.protocol.signing import SigningKey, verify_fields
+from amana.protocol.vault import VAULTS
 
 TAG: Final = "amana-bundle-v1"
 TOP: Final = "amana-bundle"
@@ -167,6 +168,11 @@ class _Derived(schema.StrictSchema):
     source_sha256 = schema.sha256_hex()
 
 
+class _Released(schema.StrictSchema):
+    vault = schema.one_of(*VAULTS)
+    request = schema.identifier()
+
+
 class _Index(schema.StrictSchema):
     v = schema.one_of(1)
     deployment = schema.text(64)
@@ -180,6 +186,9 @@ class _Index(schema.StrictSchema):
     made_on = schema.day()
     objects = ma.fields.List(
         ma.fields.Nested(_Object), required=True, validate=ma.validate.Length(1, 64)
+    )
+    released = ma.fields.List(
+        ma.fields.Nested(_Released), required=True, validate=ma.validate.Length(max=len(VAULTS))
     )
     derived = ma.fields.List(
         ma.fields.Nested(_Derived), required=True, validate=ma.validate.Length(max=MAX_DERIVED)
@@ -214,6 +223,14 @@ class Derived:
 
 
 @dataclass(frozen=True)
+class Released:
+    """A vault whose objects are in a bundle, and the request by which custodians released it for that."""
+
+    vault: str
+    request: str
+
+
+@dataclass(frozen=True)
 class Index:
     """What a bundle says of itself; `verify` shows that its maker signed it."""
 
@@ -227,6 +244,7 @@ class Index:
     directory: int
     made_on: str
     objects: tuple[Bundled, ...]
+    released: tuple[Released, ...]
     derived: tuple[Derived, ...]
     manifest_sha256: str
     tags: Mapping[str, str]
@@ -254,13 +272,20 @@ def parse_index(data: bytes) -> Index:
     if not is_scope(fields["purpose"]):
         raise schema.Fault("bundle-index", "The bundle is for a purpose that there is not.")
     objects = tuple(Bundled(**one) for one in fields["objects"])
-    if [one.i for one in objects] != list(range(len(objects))):
+    numbers = [one.i for one in objects]
+    # What lies in a vault and does not leave has numbers too.
+    if numbers[0] != 0 or numbers != sorted(set(numbers)):
         raise schema.Fault("bundle-index", "The objects of the bundle are not counted from 0.")
-    if any(one["of"] >= len(objects) for one in fields["derived"]):
+    vaults = [one["vault"] for one in fields["released"]]
+    if vaults != sorted(set(vaults)):
+        raise schema.Fault("bundle-index", "A vault is listed twice, or not in its order.")
+    if any(one["of"] not in numbers for one in fields["derived"]):
         raise schema.Fault("bundle-index", "A derivative names no object of the bundle.")
-    rest = {k: v for k, v in fields.items() if k not in {"v", "sig", "objects", "derived"}}
+    lists = {"objects", "derived", "released"}
+    rest = {k: v for k, v in fields.items() if k not in {"v", "sig", *lists}}
     return Index(
         objects=objects,
+        released=tuple(Released(**one) for one in fields["released"]),
         derived=tuple(Derived(**one) for one in fields["derived"]),
         document=document,
         **rest,

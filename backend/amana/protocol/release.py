@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Final
 
 from amana.protocol import schema
-from amana.protocol.consent import Covered, Entry, covers
+from amana.protocol.consent import Covered, Entry, Recipient, covers
 from amana.protocol.encoding import (
     b64,
     canonical,
@@ -20,7 +20,8 @@ from amana.protocol.encoding import (
 )
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import COURT_SCOPE, is_scope
-from amana.protocol.sealing import Identity, Kind, Recipient, check_sealed, open_sealed, seal
+from amana.protocol.sealing import Identity, Kind, check_sealed, open_sealed, seal
+from amana.protocol.sealing import Recipient as SealingKey
 from amana.protocol.vault import MAX_CUSTODIANS, VAULTS
 
 MAX_DAYS: Final = 30
@@ -61,8 +62,14 @@ def least_level(purpose: str) -> str:
     """Return how much of their identity a witness must have allowed for a purpose, at least."""
     if purpose in INSIDE:
         return "pseudonym"
+    return leaving_level(purpose)
+
+
+def leaving_level(purpose: str) -> str:
+    """Return how much of their identity a witness must have allowed for it to leave to a partner for a purpose."""
     if purpose in PROSECUTION or COURT_SCOPE.fullmatch(purpose):
         return "prosecutors"
+    # Whoever is no part of the desk and no prosecutor is the public, whatever they call their purpose.
     return "public"
 
 
@@ -74,11 +81,16 @@ class _Asking:
     purposes: tuple[str, ...]
 
 
-def may_release(entries: Sequence[Entry], purpose: str, day: date) -> Covered:
+def may_release(
+    entries: Sequence[Entry], purpose: str, day: date, partner: Recipient | None = None
+) -> Covered:
     """Tell whether a witness's consent covers a release for a purpose on a day (§6); both vaults are held alike.
 
     An original tells place, device and time of who made it, so it is as much a part of the identity as the name.
+    With a `partner`, to whom it is to be handed on, the directory must list them for the purpose too.
     """
+    if partner is not None:
+        return covers(entries, partner, purpose, leaving_level(purpose), day)
     asking = _Asking("release", (purpose,))
     return covers(entries, asking, purpose, least_level(purpose), day)
 
@@ -97,11 +109,15 @@ class SealedReason:
 
 @dataclass(frozen=True)
 class Request:
-    """The body of the action `release-request`; `intake_key` is the reader's, to which the shares are to be sealed."""
+    """The body of the action `release-request`; `intake_key` is the reader's, to which the shares are to be sealed.
+
+    `to` is the partner to whom the reader is to hand it in an export, null where it is for the reader alone.
+    """
 
     request: str
     vault: str
     purpose: str
+    to: str | None
     days: int
     intake_key: str
     reason_sha256: str
@@ -142,6 +158,7 @@ _REQUEST: Final[Mapping[str, schema.Check]] = {
     "request": check_id,
     "vault": schema.among(*VAULTS),
     "purpose": is_scope,
+    "to": lambda value: value is None or check_id(value),
     "days": _are_days,
     "intake_key": check_id,
     "reason_sha256": check_sha256_hex,
@@ -172,7 +189,7 @@ def reason_sha256(document: bytes) -> str:
     return tagged_sha256(REASON_TAG, document).hex()
 
 
-def seal_reason(document: bytes, recipient: Recipient) -> bytes:
+def seal_reason(document: bytes, recipient: SealingKey) -> bytes:
     """Seal a reason to one person; returns 5755 bytes."""
     return seal(document, recipient, Kind.REASON)
 

@@ -30,6 +30,8 @@ class Release(Base):
     intake_key: Mapped[str] = mapped_column(ID)
     """The short name of the reader's key to which shares are sealed."""
     purpose: Mapped[str] = mapped_column(sa.String(32))
+    partner: Mapped[str | None] = mapped_column(ID)
+    """To whom its reader may hand it in an export; null where it is for the reader alone."""
     action: Mapped[str] = mapped_column(ID)
     """The nonce of the signed request."""
     requested_on: Mapped[date]

@@ -58,6 +58,12 @@ class RequestIn(ActionIn):
     request = _identifier()
     vault = _vault()
     purpose = ma.fields.String(required=True, validate=ma.validate.Length(max=32))
+    to = ma.fields.String(
+        required=True,
+        allow_none=True,
+        validate=_id,
+        metadata={"description": "The partner to whom an export is to hand it, or null."},
+    )
     days = ma.fields.Integer(required=True, strict=True, validate=ma.validate.Range(1, MAX_DAYS))
     intake_key = _identifier()
     reason_sha256 = ma.fields.String(required=True, validate=ma.validate.Length(equal=64))
@@ -90,6 +96,7 @@ class OwnReleaseOut(ma.Schema):
     request = ma.fields.String()
     vault = ma.fields.String(metadata={"example": "identity"})
     purpose = ma.fields.String(metadata={"example": "icc"})
+    to = ma.fields.String(allow_none=True)
     requested_on = ma.fields.Date()
     expires_on = ma.fields.Date(metadata={"description": "The last day on which it works."})
     released_on = ma.fields.Date(allow_none=True)

@@ -50,6 +50,16 @@ class VaultMissing(Unprocessable):
     title = "The witness put nothing of this kind into the vault."
 
 
+class PartnerUnknown(Unprocessable):
+    slug = "partner-unknown"
+    title = "The officers' directory lists no such partner."
+
+
+class ReleaseMissing(NotAllowed):
+    slug = "release-missing"
+    title = "The custodians have released this to you for no such export, or not enough of them."
+
+
 class CustodiansDiffer(Unprocessable):
     slug = "custodians-differ"
     title = (
@@ -106,7 +116,7 @@ def request(session: Session, actor: Actor, case: str, act: Act, body: dict[str,
     vault = session.get(Vault, (case, asked.vault))
     if vault is None:
         raise VaultMissing
-    _check_consent(session, testimony, asked.purpose, act.today)
+    _check_consent(session, testimony, asked.purpose, act.today, act.directory, asked.to)
     _check_addressees(asked, vault, act.directory, actor.id)
     action = act.accept(session, actor, "release-request", case, body)
     _end_earlier(session, case, asked.vault, actor.id, act.today)
@@ -117,6 +127,7 @@ def request(session: Session, actor: Actor, case: str, act: Act, body: dict[str,
         reader=actor.id,
         intake_key=asked.intake_key,
         purpose=asked.purpose,
+        partner=asked.to,
         action=action.nonce,
         requested_on=act.today,
         expires_on=act.today + timedelta(days=asked.days),
@@ -126,8 +137,18 @@ def request(session: Session, actor: Actor, case: str, act: Act, body: dict[str,
     return found
 
 
-def _check_consent(session: Session, testimony: Testimony, purpose: str, today: date) -> None:
-    covered = may_release(policy_chain(session, testimony), purpose, today)
+def _check_consent(
+    session: Session,
+    testimony: Testimony,
+    purpose: str,
+    today: date,
+    directory: Directory,
+    to: str | None,
+) -> None:
+    partner = None if to is None else directory.partner(to)
+    if to is not None and partner is None:
+        raise PartnerUnknown
+    covered = may_release(policy_chain(session, testimony), purpose, today, partner)
     if not covered.allowed:
         raise NotAllowed(covered.title, slug=covered.reason)
 
@@ -193,6 +214,7 @@ def _seen_by_reader(session: Session, release: Release, today: date) -> dict[str
         "request": release.request,
         "vault": release.vault,
         "purpose": release.purpose,
+        "to": release.partner,
         "requested_on": release.requested_on,
         "expires_on": release.expires_on,
         "released_on": release.released_on,
@@ -313,7 +335,7 @@ def asked(
         one.custodian == actor.id for one in _answers(session, release)
     ):
         raise AnsweredAlready
-    _check_consent(session, testimony, release.purpose, today)
+    _check_consent(session, testimony, release.purpose, today, directory, release.partner)
     _check_reader(session, release, testimony, directory, today)
     return Asked(release, vault, testimony, able, shared)
 
@@ -519,7 +541,7 @@ def mine(
     vault = session.get(Vault, (release.case, release.vault))
     if vault is None or _ended_because(release, today) is not None:
         raise ReleaseOver
-    _check_consent(session, testimony, release.purpose, today)
+    _check_consent(session, testimony, release.purpose, today, directory, release.partner)
     counting = _counting(session, release, vault, directory, today)
     if len(counting) < vault.k:
         raise SharesMissing(have=len(counting), need=vault.k)
@@ -556,6 +578,62 @@ def released_object(
     if upload is None or upload.vault != seen.release.vault:
         raise NotFound
     return Stored(upload.size, upload.sealed_sha256, None, f"{seen.release.case}/{n}")
+
+
+# It leaves in an export
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """What an export says of a vault that is to leave with it."""
+
+    case: str
+    vault: str
+    request: str
+    reader: str
+    partner: str
+    purpose: str
+
+
+def check_leaves(session: Session, leaving: Leaving, directory: Directory, today: date) -> None:
+    """Refuse to let a vault leave unless k custodians released it to this reader for this partner and purpose, today."""
+    release = session.get(Release, leaving.request)
+    fits = release is not None and leaving == Leaving(
+        case=release.case,
+        vault=release.vault,
+        request=release.request,
+        reader=release.reader,
+        partner=release.partner or "",
+        purpose=release.purpose,
+    )
+    if release is None or not fits:
+        raise ReleaseMissing
+    vault = session.get(Vault, (release.case, release.vault))
+    if vault is None or _ended_because(release, today) is not None:
+        raise ReleaseOver
+    if len(_counting(session, release, vault, directory, today)) < vault.k:
+        raise ReleaseMissing
+
+
+def signed_release(session: Session, request: str) -> dict[str, Any] | None:
+    """Return what a reader and custodians signed about a release; None once the case was destroyed."""
+    release = session.get(Release, request)
+    asked = None if release is None else session.get(SignedAction, release.action)
+    if release is None or asked is None or asked.body is None:
+        return None
+    query = sa.select(SignedAction).where(
+        SignedAction.case == release.case, SignedAction.action == "release-share"
+    )
+    answers = session.scalars(query.order_by(SignedAction.accepted_at, SignedAction.nonce))
+    bodies = [(one, json.loads(one.body or b"{}")) for one in answers]
+    return {
+        "request": {"action": json.loads(asked.document), "body": json.loads(asked.body)},
+        "shares": [
+            {"action": json.loads(one.document), "body": body}
+            for one, body in bodies
+            if body.get("request") == request and "shares" in body
+        ],
+    }
 
 
 # Its time ends
@@ -606,6 +684,7 @@ def told(session: Session, case: str) -> list[dict[str, Any]]:
     query = sa.select(
         Release.vault,
         Release.purpose,
+        Release.partner.label("to"),
         Release.reader,
         Release.released_on,
         Release.opened_on,
