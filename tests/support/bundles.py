@@ -25,7 +25,7 @@ from amana.protocol.bundle import (
     sign_index,
 )
 from amana.protocol.encoding import sha256_hex
-from tests.support.exports import SCOPES, Leaving
+from tests.support.exports import SCOPES, Leaving, LeavingWithIdentity
 from tests.support.organisation import Organisation, organisation_in
 from tests.support.statements import Witness
 
@@ -135,13 +135,27 @@ def bundle_in(folder: Path) -> Iterator[Bundle]:
                     Derivative("redaction", 2, redaction, keys.id),
                 ),
             )
-        unpacked = folder / "unpacked"
-        with (
-            made.file.open("rb") as sealed,
-            tarfile.open(fileobj=io.BytesIO(_opened(sealed.read(), leaving.partner))) as archive,
-        ):
-            archive.extractall(unpacked, filter="data")
-        yield Bundle(leaving, made, unpacked / "amana-bundle", organisation.root)
+        yield unpacked(leaving, made, folder / "unpacked")
+
+
+@contextmanager
+def bundle_with_identity_in(folder: Path) -> Iterator[Bundle]:
+    """Let a case leave with who its witness is and an original, both released for that, and unpack what came out."""
+    with organisation_in(folder) as organisation:
+        leaving = LeavingWithIdentity.vaulted(organisation)
+        assert leaving.decide(leaving.asked_with("identity", "originals")).status_code == 200
+        with exporting(organisation, leaving.reader.keys) as exporter:
+            [listed] = exporter.exports(leaving.case)
+            made = exporter.assemble(listed, folder / "bundle.age")
+        yield unpacked(leaving, made, folder / "unpacked")
+
+
+def unpacked(leaving: Leaving, made: Exported, place: Path) -> Bundle:
+    """Open a sealed bundle with other tools than its own, into a folder."""
+    sealed = io.BytesIO(_opened(made.file.read_bytes(), leaving.partner))
+    with tarfile.open(fileobj=sealed) as archive:
+        archive.extractall(place, filter="data")
+    return Bundle(leaving, made, place / "amana-bundle", leaving.organisation.root)
 
 
 def _opened(sealed: bytes, keys: PersonKeys) -> bytes:
