@@ -149,6 +149,7 @@ def _told(standing: Standing) -> dict[str, Any]:
             {
                 "to": one.to,
                 "purpose": one.purpose,
+                "identity_level": one.identity_level,
                 "state": one.state,
                 "requested_on": one.requested_on.isoformat(),
                 "exported_on": None if one.exported_on is None else one.exported_on.isoformat(),
@@ -211,7 +212,8 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [_release_line(one) for one in told["releases"]]
     for one in told["exports"]:
         when = f"went on {one['exported_on']}" if one["exported_on"] else f"is {one['state']}"
-        lines.append(f"  export to {one['to']} for {one['purpose']}: {when}")
+        who = "" if one["identity_level"] == IDENTITY_LEVELS[0] else ", with who you are or your originals"
+        lines.append(f"  export to {one['to']} for {one['purpose']}{who}: {when}")
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
         day = told["withdrawal"]["destroy_on"]

@@ -25,7 +25,7 @@ from amana.protocol.control import Head, parse_control, sign_control
 from amana.protocol.directory import RootPins
 from amana.protocol.encoding import canonical, check_id, check_sha256_hex, parse_day
 from amana.protocol.errors import ProtocolError
-from amana.protocol.policy import Policy, is_scope
+from amana.protocol.policy import IDENTITY_LEVELS, Policy, is_scope
 from amana.protocol.receipt import verify_receipt
 from amana.protocol.vault import VAULTS
 
@@ -79,6 +79,8 @@ class Leaving:
 
     to: str
     purpose: str
+    identity_level: str
+    """`anonymous` where nothing leaves of who the witness is."""
     state: str
     requested_on: date
     exported_on: date | None
@@ -289,10 +291,13 @@ def _release(told: Any) -> Release:
 def _leaving(told: Any) -> Leaving:
     if not (_STATE.fullmatch(told["state"]) and is_scope(told["purpose"])):
         raise ValueError
+    if told["identity_level"] not in IDENTITY_LEVELS:
+        raise ValueError
     day = told["exported_on"]
     return Leaving(
         to=check_id(told["to"]),
         purpose=told["purpose"],
+        identity_level=told["identity_level"],
         state=told["state"],
         requested_on=parse_day(told["requested_on"]),
         exported_on=None if day is None else parse_day(day),
@@ -358,6 +363,7 @@ def cannot_be_recalled(standings: Sequence[Standing]) -> list[dict[str, str]]:
                 "what": "exported",
                 "to": left.to,
                 "purpose": left.purpose,
+                "identity_level": left.identity_level,
                 "on": left.exported_on.isoformat(),
             }
             for left in one.exports
