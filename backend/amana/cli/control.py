@@ -212,7 +212,11 @@ def _lines(told: dict[str, Any]) -> list[str]:
     lines += [_release_line(one) for one in told["releases"]]
     for one in told["exports"]:
         when = f"went on {one['exported_on']}" if one["exported_on"] else f"is {one['state']}"
-        who = "" if one["identity_level"] == IDENTITY_LEVELS[0] else ", with who you are or your originals"
+        who = (
+            ""
+            if one["identity_level"] == IDENTITY_LEVELS[0]
+            else ", with who you are or your originals"
+        )
         lines.append(f"  export to {one['to']} for {one['purpose']}{who}: {when}")
     if told["withdrawal"]:
         gone = told["withdrawal"]["destroyed_on"]
