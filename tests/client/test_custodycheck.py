@@ -1,12 +1,17 @@
 """A custody holds from the root alone; whatever value of it is changed, a check fails and names where."""
 
+import base64
 import copy
+import hashlib
+import hmac
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tuf.api.metadata import Metadata, Root
 
 from amana.client.custody import CustodyReader
@@ -81,6 +86,22 @@ def test_readers_and_auditors_fetch_what_a_court_checks_with_the_root_alone(
     assert document["maker"] == auditor.id
     # In whatever spelling of JSON: it is copied through many hands and programs.
     assert faults(json.dumps(document, indent=2, ensure_ascii=False).encode(), root) == {}
+
+
+def test_what_is_signed_is_what_the_protocol_says(document: Document, auditor: PersonKeys) -> None:
+    fields = {"v", "deployment", "case", "maker", "directory", "made_on", "parts"}
+    message = rfc8785.dumps({name: document[name] for name in fields})
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(auditor.signing.public))
+    key.verify(base64.b64decode(document["sig"]), b"amana-custody-v1\0" + message)
+    entries = {f"events/{n + 1}": one for n, one in enumerate(document["events"])}
+    hashes = {name: hashlib.sha256(rfc8785.dumps(one)) for name, one in entries.items()}
+    hashes |= {
+        f"files/{name}": hashlib.sha256(one.encode()) for name, one in document["files"].items()
+    }
+    assert document["parts"] == {name: one.hexdigest() for name, one in hashes.items()}
+    for one in document["events"]:
+        commitment = hmac.new(bytes.fromhex(one["key"]), rfc8785.dumps(one["event"]), "sha256")
+        assert commitment.hexdigest() == one["leaf"]
 
 
 # Every single value

@@ -233,7 +233,7 @@ def show_checks(
         table.add_column(title, overflow="fold")
     for one in checks:
         title = proven.get(one.name, one.name)
-        table.add_row("proven" if one.ok else "NOT", title, harmless(one.detail))
+        table.add_row("proven" if one.ok else "NOT", title, harmless(one.detail.split("; ")))
     Console().print(table)
     click.echo(f"\nNo {what} can prove:")
     for one_more in not_proven:
