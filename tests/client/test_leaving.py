@@ -162,6 +162,10 @@ def test_the_second_person_judges_the_release_for_themselves(
         lambda one: one["released"]["identity"]["request"]["body"].update(to=None),
         lambda one: one["released"]["identity"]["shares"][0]["action"].update(actor="b" * 32),
         lambda one: one["released"]["identity"]["shares"][0]["body"].update(request="b" * 32),
+        lambda one: one["released"]["identity"]["shares"][0]["action"].update(
+            made_at="2020-01-01T00:00:00Z"
+        ),
+        lambda one: one["released"]["identity"]["request"]["action"].update(nonce="b" * 32),
         lambda one: one.update(identity_level="public"),
     ]
     for lie in lies:

@@ -55,7 +55,7 @@ class Row:
 ANYBODY = Row(None)
 OTHER = "b" * 32
 ABOUT = {"action": {}, "person": OTHER}
-ASKED = {"to": OTHER, "purpose": "iiim", "identity_level": "anonymous"}
+ASKED = {"to": OTHER, "purpose": "iiim", "identity_level": "anonymous", "releases": []}
 CLOSED = {
     ("GET", "/v1/cases"): Row(Permission.LIST_CASES),
     ("GET", "/v1/case-counts"): Row(Permission.LIST_CASES),
@@ -130,6 +130,7 @@ CLOSED = {
             "request": OTHER,
             "vault": "identity",
             "purpose": "icc",
+            "to": None,
             "days": 1,
             "intake_key": OTHER,
             "reason_sha256": "0" * 64,
