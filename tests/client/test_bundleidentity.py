@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
-from amana.client.bundleidentity import release_path
+from amana.client.bundleidentity import check_identity, release_path
+from amana.client.errors import NotVerified
 from amana.protocol.action import sign_action
-from amana.protocol.encoding import canonical, unb64
+from amana.protocol.bundle import parse_index
+from amana.protocol.consent import Entry
+from amana.protocol.encoding import canonical, parse_day, unb64
 from amana.protocol.errors import CannotOpen
 from amana.protocol.identity import parse_identity
+from amana.protocol.policy import parse_policy
 from tests.support.bundles import Bundle, bundle_with_identity_in, faults, listed_anew
 from tests.support.vaults import ORIGINAL, WHO
 
@@ -177,3 +181,35 @@ def test_an_index_that_says_something_else_is_found(bundle: Bundle, tmp_path: Pa
     (folder / IDENTITY).unlink()
     listed_anew(folder, bundle.leaving.reader.keys, lambda _fields: None)
     assert faults(bundle.check(folder))["identity"].startswith("The bundle lacks a release")
+
+
+def test_a_release_that_had_ended_covers_nothing(bundle: Bundle) -> None:
+    index = parse_index((bundle.folder / "bundle.json").read_bytes())
+    event = json.loads((bundle.folder / "data" / "receipt.json").read_bytes())["event"]
+    paths = (bundle.folder / "data" / "custody").glob("*.event.json")
+    events = [json.loads(one.read_bytes()) for one in paths]
+    policy = parse_policy((bundle.folder / "data" / "policies" / "0.json").read_bytes())
+    small = {
+        path: (bundle.folder / path).read_bytes()
+        for path in bundle.paths
+        if path.startswith("data/releases/")
+    }
+    day = parse_day(index.made_on)
+
+    def check(more: list[dict[str, Any]]) -> str:
+        return check_identity(
+            small,
+            index,
+            event["shares"],
+            [*events, *more],
+            [Entry(policy, day)],
+            [day],
+            lambda _version: bundle.leaving.organisation.directory,
+        )
+
+    assert check([]).startswith("identity: included")
+    assert check([{"kind": "release-ended", "request": "b" * 32}])
+    for one in index.released:
+        with pytest.raises(NotVerified) as error:
+            check([{"kind": "release-ended", "request": one.request}])
+        assert error.value.slug == "release-over"

@@ -97,6 +97,7 @@ def test_two_of_three_custodians_release_an_identity_to_the_reader_who_asked(
     assert told == {
         "vault": "identity",
         "purpose": "icc",
+        "to": None,
         "reader": reader.keys.id,
         "released_on": today.isoformat(),
         "opened_on": None,
