@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Every setting of the server, typed, read once from the environment; all faults are reported together."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ from amana.protocol.submission import Limits
 
 MIB = 2**20
 GIB = 2**30
+PARTS_OF_A_DAY = (1, 2, 3, 4, 6, 8, 12, 24)
+MAX_AUTHORITIES = 4
+_AUTHORITY = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
 class ConfigInvalid(Exception):
@@ -53,6 +57,12 @@ class Config:
     cosigners: Mapping[str, str]
     """Where each cosigner is reached, by the name of its key."""
     cosigner_proxy: str | None
+    timestamp_authorities: Mapping[str, str]
+    """Where each authority of time stamps is asked, by the name that this installation gives it."""
+    timestamp_certificates: Path
+    """A folder with a file NAME.pem for each: the certificates under which its stamps must stand."""
+    timestamp_proxy: str | None
+    timestamp_hours: int
     base_path: str
 
 
@@ -100,6 +110,12 @@ def read_config(data: Path | None = None) -> Config:
         trusted_hosts=tuple(env.list("TRUSTED_HOSTS", [])),
         cosigners=_addresses(env.list("COSIGNERS", [], validate=_is_addresses)),
         cosigner_proxy=env.str("COSIGNER_PROXY", "") or None,
+        timestamp_authorities=_addresses(
+            env.list("TIMESTAMP_AUTHORITIES", [], validate=_is_authorities)
+        ),
+        timestamp_certificates=Path(env.str("TIMESTAMP_CERTIFICATES", str(folder / "authorities"))),
+        timestamp_proxy=env.str("TIMESTAMP_PROXY", "") or None,
+        timestamp_hours=env.int("TIMESTAMP_HOURS", 24, validate=validate.OneOf(PARTS_OF_A_DAY)),
         base_path=env.str("BASE_PATH", "", validate=validate.Regexp(r"(/[A-Za-z0-9._~-]+)*\Z")),
     )
     try:
@@ -116,6 +132,15 @@ def _is_addresses(given: list[str]) -> None:
         raise ValidationError("Not NAME=ADDRESS.")
     if len(set(names)) < len(names):
         raise ValidationError("A name stands here twice.")
+
+
+def _is_authorities(given: list[str]) -> None:
+    _is_addresses(given)
+    if len(given) > MAX_AUTHORITIES:
+        raise ValidationError("Too many.")
+    # The name is part of the name of a file.
+    if not all(_AUTHORITY.fullmatch(one.partition("=")[0]) for one in given):
+        raise ValidationError("Not a name of small letters, digits and dashes.")
 
 
 def _addresses(given: list[str] | None) -> Mapping[str, str]:

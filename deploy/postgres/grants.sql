@@ -26,6 +26,11 @@ GRANT SELECT, UPDATE ON sequencer_lease TO amana_intake;
 GRANT SELECT, INSERT, UPDATE ON cosigned_checkpoints TO amana_intake;
 GRANT SELECT ON logs, log_leaves, published_checkpoints, cosigned_checkpoints TO amana_desk;
 
+-- Intake asks authorities for time stamps; one that was given is never changed. Both tell which there are.
+GRANT SELECT, INSERT, UPDATE ON stamping_rounds TO amana_intake;
+GRANT SELECT, INSERT ON time_stamps TO amana_intake;
+GRANT SELECT ON time_stamps, stamping_rounds TO amana_desk;
+
 -- Both serve the directory or sign its time stamp anew; only the desk publishes a version.
 GRANT SELECT, INSERT, UPDATE, DELETE ON directory_files TO amana_intake, amana_desk;
 GRANT SELECT ON directory_versions TO amana_intake;

@@ -26,6 +26,8 @@ OPEN_TO_ALL = {
     ("GET", "/log/<name>/checkpoint"),
     ("GET", "/log/<name>/cosigned"),
     ("GET", "/log/<name>/proof/<leaf>"),  # Whoever knows a leaf was given it.
+    ("GET", "/log/<name>/stamp/<int:size>/<file>"),
+    ("GET", "/log/<name>/stamps/<int:place>"),
     ("GET", "/log/<name>/tile/<path:path>"),
     ("GET", "/v1/admission"),
     ("POST", "/v1/control"),  # The control key's signature is the authority.

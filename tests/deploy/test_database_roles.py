@@ -136,6 +136,8 @@ def allowed(installation: Installation, role: str, statement: str) -> bool:
         "UPDATE published_checkpoints SET size = 0",
         "UPDATE cosigned_checkpoints SET size = 0",
         "INSERT INTO cosigned_checkpoints VALUES (1, 0, '')",
+        "INSERT INTO time_stamps VALUES (1, '', 0, '', '', '')",
+        "UPDATE stamping_rounds SET number = 0",
     ],
 )
 def test_the_desk_cannot_touch_what_witnesses_sent_or_staff_signed(
@@ -194,6 +196,8 @@ def test_intake_sees_nothing_of_staff_and_publishes_nothing(
         "UPDATE logs SET frozen = false",
         "DELETE FROM published_checkpoints",
         "DELETE FROM cosigned_checkpoints",
+        "UPDATE time_stamps SET response = ''",
+        "DELETE FROM time_stamps",
         "TRUNCATE testimonies CASCADE",
         "CREATE TABLE mine (n integer)",
         "ALTER TABLE events ADD COLUMN mine integer",

@@ -26,6 +26,7 @@ from amana.ops.maintenance import Report
 from amana.ops.maintenance import maintain as do_what_is_due
 from amana.ops.sequencer import Sequencer
 from amana.ops.server import Server
+from amana.ops.stamper import Stamper
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.migrations import head, migrate, revision
@@ -106,16 +107,17 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
             # The public process signs receipts with the log's key already; the desk needs it for nothing.
             app.extensions["amana.sequencer"] = Sequencer(services)
             app.extensions["amana.sequencer"].start()
-            app.extensions["amana.collector"] = Collector(
-                services,
-                Database(config.database_url, pool_size=2),
-                leads=lambda: bool(app.extensions["amana.sequencer"].leads),
-            )
-            app.extensions["amana.collector"].start()
+            for name, kind in (("amana.collector", Collector), ("amana.stamper", Stamper)):
+                app.extensions[name] = kind(
+                    services,
+                    Database(config.database_url, pool_size=2),
+                    leads=lambda: bool(app.extensions["amana.sequencer"].leads),
+                )
+                app.extensions[name].start()
         return app
 
     def leaving(app: Flask) -> None:
-        for name in ("amana.collector", "amana.sequencer"):
+        for name in ("amana.stamper", "amana.collector", "amana.sequencer"):
             if name in app.extensions:
                 app.extensions[name].stop()
 
@@ -175,14 +177,19 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
     is_flag=True,
     help="Publish the dead drop's batch now, also a second time today. Whoever watches the drop sees that.",
 )
+@click.option(
+    "--stamp",
+    is_flag=True,
+    help="Ask for time stamps now, also a second time in a round, as before an export.",
+)
 @json_option
-def maintain(data: Path | None, publish_drop: bool, as_json: bool) -> None:
+def maintain(data: Path | None, publish_drop: bool, stamp: bool, as_json: bool) -> None:
     """Do what is due, and list what needs a person; for a timer, as often as you like, on any machine.
 
     The exit status is 0 also when something needs a person, and 1 when a duty could not be done.
     """
     configure_logs()
-    report = do_what_is_due(_services(_config(data)), publish_now=publish_drop)
+    report = do_what_is_due(_services(_config(data)), publish_now=publish_drop, stamp_now=stamp)
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:

@@ -132,8 +132,9 @@ class Transport:
         proxy: str | None = None,
         silence_seconds: float = SILENCE_SECONDS,
         connect_seconds: float = CONNECT_SECONDS,
+        plain_http: bool = False,
     ) -> None:
-        self.server = check_server(server, proxy)
+        self.server = check_server(server, proxy, plain_http=plain_http)
         self._client = httpx2.Client(
             verify=_tls(),
             proxy=_proxy(proxy) if proxy else None,
@@ -207,8 +208,11 @@ class Transport:
         return answer.body
 
 
-def check_server(server: str, proxy: str | None = None) -> str:
-    """Return a server's address, normalised; refuses what would send in the clear or ask DNS for an onion."""
+def check_server(server: str, proxy: str | None = None, *, plain_http: bool = False) -> str:
+    """Return a server's address, normalised; refuses what would send in the clear or ask DNS for an onion.
+
+    `plain_http` is for what is public and signed in itself.
+    """
     try:
         parts = urlsplit(server)
         host, _ = parts.hostname or "", parts.port
@@ -219,7 +223,7 @@ def check_server(server: str, proxy: str | None = None) -> str:
         raise Usage("The server's address is not a URL.", slug="bad-server")
     if parts.query or parts.fragment or not server.isascii() or not server.isprintable():
         raise Usage("The server's address is not a URL.", slug="bad-server")
-    if plain and not (is_loopback(host) or is_onion(host)):
+    if plain and not (plain_http or is_loopback(host) or is_onion(host)):
         raise Usage(
             "Without https only this machine and onion services can be reached.",
             slug="plain-http",

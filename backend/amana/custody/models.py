@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What happened, and the two logs that prove it: events, leaves that wait, leaves that have their place."""
 
+from datetime import date
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -87,6 +89,44 @@ class CosignedCheckpoint(Base):
     )
     size: Mapped[int] = mapped_column(sa.BigInteger)
     note: Mapped[bytes]
+
+
+class StampingRound(Base):
+    """What an authority is to stamp of a log until the next round begins: the newest checkpoint of that moment.
+
+    A round begins at fixed hours and not when something arrives, so that stamps do not tell when that was.
+    """
+
+    __tablename__ = "stamping_rounds"
+
+    log: Mapped[int] = mapped_column(
+        sa.SmallInteger, sa.ForeignKey("logs.id"), primary_key=True, autoincrement=False
+    )
+    authority: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+    number: Mapped[int] = mapped_column(sa.BigInteger)
+    """Intervals since 1970 (UTC)."""
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    stamped: Mapped[bytes]
+    """The bytes to be stamped (docs/protocol.md §10.10)."""
+    owed_since: Mapped[date | None]
+    """The day since which the authority owes a stamp, null once it gave the newest."""
+
+
+class TimeStamp(Base):
+    """That a checkpoint existed at the latest when an authority says, with the authority's certificates. Never changed."""
+
+    __tablename__ = "time_stamps"
+
+    log: Mapped[int] = mapped_column(
+        sa.SmallInteger, sa.ForeignKey("logs.id"), primary_key=True, autoincrement=False
+    )
+    authority: Mapped[str] = mapped_column(sa.String(32), primary_key=True)
+    size: Mapped[int] = mapped_column(sa.BigInteger, primary_key=True, autoincrement=False)
+    stamped: Mapped[bytes]
+    response: Mapped[bytes]
+    """The authority's answer in DER."""
+    chain: Mapped[bytes]
+    """Its certificates in PEM, from its own to the root."""
 
 
 class SequencerLease(Base):

@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 from amana.custody.models import CosignedCheckpoint, Log, LoggedLeaf, PublishedCheckpoint
 from amana.custody.publishing import LogDamaged, TileFetcher
 from amana.custody.service import CUSTODY
+from amana.custody.stamping import CHAIN, RESPONSE, STAMPED, TYPES, earliest, stamp_file
 from amana.errors import NotFound
 from amana.protocol.checkpoint import parse_checkpoint, parse_note
 from amana.protocol.errors import ProtocolError
-from amana.protocol.merkle import inclusion_proof, leaf_hash, verify_inclusion
+from amana.protocol.merkle import MAX_SIZE, inclusion_proof, leaf_hash, verify_inclusion
 from amana.protocol.tiles import Levels, Tile, TileInvalid, TileReader, is_of
 from amana.protocol.tlogproof import TlogProof
-from amana.storage.blobs import BlobStore
+from amana.storage.blobs import BlobMissing, BlobStore
 
 KEPT_TILES: Final = 512
 
@@ -104,6 +105,26 @@ def tile(session: Session, store: BlobStore, name: str, path: str) -> bytes:
     if not is_of(wanted, published(session, name).size):
         raise NotFound
     return TileFetcher(store, name)(wanted)
+
+
+def stamps(session: Session, name: str, place: int) -> bytes:
+    """Return which stamps of a log cover a place, the earliest of each authority: a line of size and authority each."""
+    published(session, name)
+    if place > MAX_SIZE:
+        raise NotFound
+    found = earliest(session, name, place)
+    return "".join(f"{size} {authority}\n" for size, authority in found).encode("ascii")
+
+
+def stamp(store: BlobStore, name: str, size: int, file: str) -> tuple[bytes, str]:
+    """Return a file of a stamp, and its media type: the checkpoint, an authority's answer, or its certificates."""
+    ending = STAMPED if file == STAMPED else file[-len(RESPONSE) :]
+    if ending not in {STAMPED, RESPONSE, CHAIN} or size > MAX_SIZE:
+        raise NotFound
+    try:
+        return store.get_file(stamp_file(name, size, file)), TYPES[ending]
+    except (BlobMissing, ValueError):
+        raise NotFound from None
 
 
 def prove(

@@ -8,6 +8,7 @@ that every receipt can still be proven.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ from amana.custody.publishing import (
     stored_checkpoint,
     tile_file,
 )
+from amana.custody.stamping import files_of
 from amana.protocol.checkpoint import Checkpoint, NoteKey, log_key, open_checkpoint
 from amana.protocol.errors import ProtocolError
 from amana.protocol.merkle import Frontier, leaf_hash
@@ -70,7 +72,9 @@ def recover(
     if frontier.root() != checkpoint.root:
         raise LogForked
     files = 0
-    for name, content in _files(log.name, source, checkpoint.size, note):
+    with database.reading() as session:
+        stamps = list(files_of(session, log))
+    for name, content in chain(_files(log.name, source, checkpoint.size, note), stamps):
         if _differs(store, name, content):
             files += 1
             if write:

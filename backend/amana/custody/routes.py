@@ -51,6 +51,26 @@ def get_tile(name: str, path: str) -> Response:
     return _file(content, "application/octet-stream", FOR_GOOD)
 
 
+@logs.get("/log/<name>/stamps/<int:place>")
+@logs.response(200, description="Lines of size and authority.")
+@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+def get_stamps(name: str, place: int) -> Response:
+    """Tell which time stamps cover a place of a log: the earliest of each authority."""
+    with services().database.reading() as session:
+        found = reading.stamps(session, name, place)
+    return _file(found, "text/plain; charset=utf-8", FOR_SECONDS)
+
+
+@logs.get("/log/<name>/stamp/<int:size>/<file>")
+@logs.response(200, description="The checkpoint, an answer (RFC 3161), or certificates in PEM.")
+@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@logs.alt_response(503, schema=Problem, content_type=MEDIA_TYPE)
+def get_stamp(name: str, size: int, file: str) -> Response:
+    """Give a file of a time stamp: what was stamped, what the authority answered, its certificates."""
+    content, content_type = reading.stamp(services().blobs, name, size, file)
+    return _file(content, content_type, FOR_GOOD)
+
+
 @logs.get("/log/<name>/proof/<leaf>")
 @logs.response(200, description="A proof (C2SP tlog-proof) to the newest checkpoint.")
 @logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)

@@ -16,6 +16,7 @@ from amana.access.actions import Moment
 from amana.api.services import Services
 from amana.client.directory import expiry_warnings
 from amana.consent import service as consent
+from amana.custody import stamping
 from amana.directory import service as directory
 from amana.intake import service as intake
 from amana.logs import log_failure
@@ -85,6 +86,12 @@ def look_for_needs(services: Services) -> tuple[list[Need], list[str]]:
         if count:
             needs.append(Need(kind, count, what_to_do, tuple(about)[:NAMED]))
     return needs, failed
+
+
+def _stamps(view: View) -> Found:
+    names = list(view.services.config.timestamp_authorities)
+    behind = stamping.late(view.session, names, view.today)
+    return len(behind), behind
 
 
 def _routing_tasks(view: View) -> Found:
@@ -176,6 +183,10 @@ LOOKS: Final[Mapping[str, tuple[Callable[[View], Found], str]]] = {
     "directory-expiring": (
         _signatures,
         "The officers sign: amana officer propose, or rotate-root.",
+    ),
+    "time-stamps-late": (
+        _stamps,
+        "Find out why these authorities do not answer as they must (docs/operating.md).",
     ),
     "routing-tasks": (
         _routing_tasks,

@@ -19,11 +19,13 @@ from amana.client.directory import expiry_warnings
 from amana.config import Config
 from amana.custody.cosigning import given as cosigned_of
 from amana.custody.cosigning import newest, times
+from amana.custody.stamping import StampFailed, late, read_authority
 from amana.directory.service import NoDirectory, current, latest_version, newest_signed, pinned
 from amana.errors import Refusal
 from amana.ops.logkeeping import GOOD, standings
 from amana.people.service import REVIEW_NOTICE_DAYS
 from amana.protocol.errors import ProtocolError
+from amana.protocol.timestamp import is_root
 from amana.replies.models import Shard
 from amana.scrub.schedule import Schedule
 from amana.scrub.service import damages
@@ -34,6 +36,7 @@ from amana.storage.migrations import head, revision
 from amana.storage.stores import make_blobs
 from amana.vault.resharing import outdated
 
+EXPIRY_NOTICE_DAYS = 30
 MANY_WAITING = 10_000
 """So many leaves wait only where nobody gives them places."""
 
@@ -74,6 +77,7 @@ def examine(config: Config) -> list[Check]:
         "vaults": _vaults,
         "logs": _logs,
         "cosigners": _cosigners,
+        "time stamps": _stamps,
     }
     found = []
     for name, check in checks.items():
@@ -326,6 +330,30 @@ def _cosigners(config: Config) -> str:
             f"{said}; {missing} of the root's cosigners have no address in AMANA_COSIGNERS"
         )
     return said
+
+
+def _stamps(config: Config) -> str:
+    """Look whether authorities can be asked, and whether those that are asked answer."""
+    names = list(config.timestamp_authorities)
+    if not names:
+        return "no authority is asked"
+    try:
+        authorities = [read_authority(config, name) for name in names]
+    except StampFailed:
+        raise Fault(
+            "The certificates of an authority cannot be read or hold no root"
+            " (AMANA_TIMESTAMP_CERTIFICATES)."
+        ) from None
+    now = datetime.now(UTC)
+    with _reading(config) as session:
+        behind = late(session, names, now.date())
+    if behind:
+        raise Warned(f"{', '.join(behind)} owes a stamp since yesterday or longer.")
+    soon = now + timedelta(days=EXPIRY_NOTICE_DAYS)
+    for one in authorities:
+        if all(root.not_valid_after_utc < soon for root in one.certificates if is_root(root)):
+            raise Warned(f"The root of {one.name} expires within {EXPIRY_NOTICE_DAYS} days.")
+    return f"{', '.join(names)} gave what was asked for"
 
 
 def _vaults(config: Config) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What is due from time to time, duty by duty; idempotent, and safe to run twice and from two machines at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from amana.logs import log_failure
 from amana.ops.attention import Need, look_for_needs
 from amana.ops.collector import collect
 from amana.ops.sequencer import sequence
+from amana.ops.stamper import stamp
 from amana.people import service as people
 from amana.replies.publishing import publish_drop
 from amana.retention.expiring import announce, expire_announced
@@ -44,10 +45,10 @@ class Report:
     needs_a_person: tuple[Need, ...] = ()
 
 
-def maintain(services: Services, *, publish_now: bool = False) -> Report:
+def maintain(services: Services, *, publish_now: bool = False, stamp_now: bool = False) -> Report:
     """Do every duty that is due; one that fails is told by its name, and keeps no other.
 
-    `publish_now` publishes the drop's batch also a second time in a day.
+    `publish_now` publishes the drop's batch also a second time in a day; `stamp_now` asks for time stamps at once.
     """
     done: dict[str, int] = {}
     failed: list[str] = []
@@ -56,8 +57,9 @@ def maintain(services: Services, *, publish_now: bool = False) -> Report:
             failed.append(duty.name)
             continue
         try:
-            again = publish_now and duty.name == PUBLISH
-            done[duty.name] = publish_drop(services, again=True) if again else duty.do(services)
+            now = {PUBLISH: publish_now, STAMP: stamp_now}.get(duty.name, False)
+            do = AT_ONCE[duty.name] if now else duty.do
+            done[duty.name] = do(services)
         except Exception as error:
             log_failure(error, None, duty.name)
             failed.append(duty.name)
@@ -135,6 +137,13 @@ def _forget_dead_processes(services: Services) -> int:
 REPEAT: Final = "statements_repeated"
 RECEIVE: Final = "whole_testimonies_received"
 PUBLISH: Final = "drop_shards_published"
+STAMP: Final = "checkpoints_stamped"
+
+AT_ONCE: Final[Mapping[str, Callable[[Services], int]]] = {
+    PUBLISH: lambda services: publish_drop(services, again=True),
+    STAMP: lambda services: stamp(services, anew=True),
+}
+"""What can be asked for before it is due."""
 
 DUTIES: Final = (
     # A restored database must know what witnesses have said before anybody is offered their cases.
@@ -162,5 +171,6 @@ DUTIES: Final = (
     # Last, for what all this recorded.
     Duty("leaves_published", _sequence),
     Duty("logs_cosigned", _collect),
+    Duty(STAMP, stamp),
 )
 """In their order. What other stages let expire is one more line here."""
