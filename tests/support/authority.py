@@ -2,9 +2,9 @@
 
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from amana.api.services import Services
 
 SETTINGS = """[tsa]
 dir = .
@@ -45,6 +47,7 @@ class Authority:
     root_days: tuple[int, int] = (-10, 100)
     own_days: tuple[int, int] = (-10, 100)
     until: datetime | None = None
+    root_until: datetime | None = None
     purposes: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.TIME_STAMPING,)
     is_critical: bool = True
     middle_is_ca: bool = True
@@ -55,7 +58,8 @@ class Authority:
         self.folder.mkdir(parents=True)
         (self.folder / "settings").write_text(SETTINGS, encoding="ascii")
         (self.folder / "serial").write_text("01\n", encoding="ascii")
-        keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in ("root", "middle", "own")}
+        names = ("root", "middle", "own")
+        self.keys = keys = {name: ec.generate_private_key(ec.SECP256R1()) for name in names}
         made: dict[str, x509.Certificate] = {}
         for name, issuer, is_ca, days in (
             ("root", "root", True, self.root_days),
@@ -72,13 +76,13 @@ class Authority:
     def _certify(
         self, name: str, key: Key, issuer: str, signing: Key, is_ca: bool, days: tuple[int, int]
     ) -> x509.Certificate:
-        until = self.until if name == "own" and self.until else now() + days[1] * DAY
+        until = (self.until if name == "own" else self.root_until) or now() + days[1] * DAY
         builder = (
             x509.CertificateBuilder()
             .subject_name(self._called(name))
             .issuer_name(self._called(issuer))
             .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
+            .serial_number(len(name) * 1000003)
             .not_valid_before(now() + days[0] * DAY)
             .not_valid_after(until)
             .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
@@ -87,6 +91,16 @@ class Authority:
             usage = x509.ExtendedKeyUsage(self.purposes)
             builder = builder.add_extension(usage, critical=self.is_critical)
         return builder.sign(signing, SHA256())
+
+    def differently(self, **changes: Any) -> x509.Certificate:
+        """Certify the same key under the same name and number once more, with other `purposes` or not critically."""
+        purposes, is_critical = self.purposes, self.is_critical
+        self.purposes = changes.get("purposes", purposes)
+        self.is_critical = changes.get("is_critical", is_critical)
+        key, signing = self.keys["own"], self.keys["middle"]
+        made = self._certify("own", key, "middle", signing, False, self.own_days)
+        self.purposes, self.is_critical = purposes, is_critical
+        return made
 
     def _called(self, name: str) -> x509.Name:
         called = self.name if name == "own" else f"{self.name}, {name}"
@@ -108,10 +122,11 @@ class Authority:
             assert (self.folder / "answer").exists(), done.stderr
             return (self.folder / "answer").read_bytes()
 
-    def query(self, data: bytes, *options: str) -> bytes:
-        """Ask as `openssl ts -query` does."""
+    def query(self, data: bytes, *options: str, cert: bool = True) -> bytes:
+        """Ask as `openssl ts -query` does; without `cert` for an answer that holds no certificate."""
+        more = ["-cert"] if cert else []
         done = subprocess.run(
-            ["openssl", "ts", "-query", "-sha256", "-cert", *options],
+            ["openssl", "ts", "-query", "-sha256", *more, *options],
             input=data, capture_output=True, check=True,
         )  # fmt: skip
         return done.stdout
@@ -165,3 +180,16 @@ def serving(answer: Callable[[bytes], bytes]) -> Iterator[AuthorityServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def stamped_by(
+    services: Services, servers: Mapping[str, tuple[AuthorityServer, Authority]]
+) -> Services:
+    """Return services whose settings name these authorities."""
+    folder = services.config.data / "authorities"
+    folder.mkdir(exist_ok=True)
+    for name, (_, authority) in servers.items():
+        (folder / f"{name}.pem").write_bytes((authority.folder / "root.pem").read_bytes())
+    urls = {name: server.url for name, (server, _) in servers.items()}
+    config = replace(services.config, timestamp_authorities=urls, timestamp_certificates=folder)
+    return replace(services, config=config)
