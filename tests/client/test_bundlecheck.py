@@ -33,7 +33,7 @@ from tests.support.bundles import ACCOUNT, FILES, Bundle, bundle_in, faults, lis
 
 NAMES = [
     "root", "files", "directory", "maker", "receipt", "ciphertext", "content", "derivatives",
-    "custody", "log", "policy", "export", "consent", "identity",
+    "custody", "log", "stamps", "policy", "export", "consent", "identity",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from amana.client.bundlereadme import commands_of
+from tests.support.authority import Authority
 from tests.support.bundles import Bundle, bundle_in
 
 
@@ -16,9 +17,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bundle]:
         yield made
 
 
-def stranger(folder: Path, root: bytes, language: str = "en") -> list[str]:
+def stranger(folder: Path, root: bytes, language: str = "en", authority: bytes = b"") -> list[str]:
     """Type what the page says, in a shell that knows the system's tools alone."""
     (folder.parent / "root.json").write_bytes(root)
+    if authority:
+        (folder.parent / "authority.pem").write_bytes(authority)
     page = (folder / f"README.{language}.txt").read_text("utf-8")
     done = subprocess.run(
         ["/bin/sh", "-c", commands_of(page)],
@@ -32,12 +35,16 @@ def stranger(folder: Path, root: bytes, language: str = "en") -> list[str]:
     return done.stdout.splitlines()
 
 
+def certificates(authority: Authority) -> bytes:
+    return (authority.folder / "root.pem").read_bytes()
+
+
 @pytest.mark.parametrize("language", ["en", "ar"])
 def test_the_page_shows_that_everything_holds(
     bundle: Bundle, tmp_path: Path, language: str
 ) -> None:
     folder = bundle.copy(tmp_path / "bundle")
-    said = stranger(folder, bundle.root, language)
+    said = stranger(folder, bundle.root, language, certificates(bundle.authority))
     events = len(list((folder / "data" / "custody").glob("*.event.json")))
     assert said == [
         "FILES: whole",
@@ -48,8 +55,30 @@ def test_the_page_shows_that_everything_holds(
             f"EVENT: data/custody/{i:05d}.event.json stands in the log"
             for i in range(1, events + 1)
         ),
+        *stamps_said(folder),
     ]
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["bundle", "root.json"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "authority.pem", "bundle", "root.json",
+    ]  # fmt: skip
+
+
+def stamps_said(folder: Path) -> list[str]:
+    """Return what the page says of stamps that hold: the time, as openssl shows it, and which events had come."""
+    said = []
+    for place in sorted((folder / "data" / "stamps").iterdir()):
+        path = place.relative_to(folder)
+        shown = subprocess.run(
+            ["openssl", "ts", "-reply", "-in", place / "clock.tsr", "-text"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        [at] = [x for x in shown.splitlines() if x.startswith("Time stamp: ")]
+        said.append(f"TIME: {path}/clock.tsr says {at.removeprefix('Time stamp: ')}")
+        said += [
+            f"STAMPED: data/custody/{one.stem}.event.json by {path}"
+            for one in sorted(place.glob("*.proof"))
+        ]
+    assert len(said) > 4
+    return said
 
 
 @pytest.mark.parametrize(
@@ -87,3 +116,31 @@ def test_the_page_shows_a_receipt_that_nobody_signed(bundle: Bundle, tmp_path: P
     said = stranger(folder, Ceremony().first_root.to_bytes())
     assert "RECEIPT: signed by the service" not in said
     assert not [one for one in said if one.endswith("stands in the log")]
+
+
+def test_the_page_shows_stamps_that_do_not_hold(bundle: Bundle, tmp_path: Path) -> None:
+    other = certificates(Authority(tmp_path / "other"))
+    folder = bundle.copy(made(tmp_path / "untrusted"))
+    path = "data/stamps/1/clock.tsr"
+    said = stranger(folder, bundle.root, authority=other)
+    assert f"TIME: {path} DOES NOT HOLD under ../authority.pem" in said
+    assert not [one for one in said if one.startswith("TIME") and "says" in one]
+    # A stamp of another checkpoint, which is good where it belongs.
+    folder = bundle.copy(made(tmp_path / "moved"))
+    (folder / path).write_bytes((folder / "data/stamps/2/clock.tsr").read_bytes())
+    trusted = certificates(bundle.authority)
+    said = stranger(folder, bundle.root, authority=trusted)
+    assert f"TIME: {path} DOES NOT HOLD under ../authority.pem" in said
+    # A checkpoint with which the stamp is good, and that never held the event.
+    folder = bundle.copy(made(tmp_path / "other-tree"))
+    for name in ("checkpoint", "clock.tsr", "clock.pem"):
+        (folder / "data/stamps/1" / name).write_bytes(
+            (folder / "data/stamps/2" / name).read_bytes()
+        )
+    said = stranger(folder, bundle.root, authority=trusted)
+    assert "STAMPED: data/custody/00001.event.json IS NOT by data/stamps/1" in said
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder / "bundle"

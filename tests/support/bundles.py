@@ -15,7 +15,8 @@ from amana.client.exporting import Derivative, Exported, Exporter
 from amana.client.keyfile import PersonKeys
 from amana.client.transport import Patience, Transport
 from amana.client.verify import Check
-from amana.ops.sequencer import Sequencer
+from amana.ops.sequencer import Sequencer, sequence
+from amana.ops.stamper import Stamper
 from amana.protocol.bundle import (
     INDEX,
     MANIFEST,
@@ -25,6 +26,7 @@ from amana.protocol.bundle import (
     sign_index,
 )
 from amana.protocol.encoding import sha256_hex
+from tests.support.authority import Authority, serving, stamped_by
 from tests.support.exports import SCOPES, Leaving, LeavingWithIdentity
 from tests.support.organisation import Organisation, organisation_in
 from tests.support.statements import Witness
@@ -65,6 +67,8 @@ class Bundle:
     made: Exported
     folder: Path
     root: bytes
+    authority: Authority | None = None
+    """Who stamped its log."""
 
     @property
     def partner(self) -> PersonKeys:
@@ -72,7 +76,8 @@ class Bundle:
 
     def check(self, place: Path) -> list[Check]:
         with opened_bundle(place, self.partner.intake) as entries:
-            return check_bundle(read_contents(entries), self.root)
+            trusted = [] if self.authority is None else [self.authority.root]
+            return check_bundle(read_contents(entries), self.root, trusted)
 
     def copy(self, to: Path) -> Path:
         shutil.copytree(self.folder, to)
@@ -116,11 +121,20 @@ def listed_anew(folder: Path, maker: PersonKeys, change: Callable[[dict[str, Any
 @contextmanager
 def bundle_in(folder: Path) -> Iterator[Bundle]:
     """Let a case with a changed consent, a translation and a redaction leave, and unpack what came out."""
-    with organisation_in(folder) as organisation:
+    authority = Authority(folder / "authority")
+    with organisation_in(folder) as organisation, serving(authority.reply) as server:
+        stamping = Stamper(
+            stamped_by(organisation.services, {"clock": (server, authority)}),
+            organisation.services.database,
+        )
         leaving = Leaving.accepted(organisation, account=ACCOUNT, files=FILES)
         witness = Witness(organisation, leaving.made)
         assert witness.consent({**SCOPES, "opcw": "allow"}).status_code == 200
+        sequence(organisation.services)
+        assert stamping.round() == 2
         leaving.approved()
+        sequence(organisation.services)
+        assert stamping.round(anew=True) == 1
         translation, redaction = folder / "translation.txt", folder / "redaction.jpg"
         translation.write_bytes(b"[SYNTHETIC] translated")
         redaction.write_bytes(b"a photo without a face")
@@ -135,7 +149,7 @@ def bundle_in(folder: Path) -> Iterator[Bundle]:
                     Derivative("redaction", 2, redaction, keys.id),
                 ),
             )
-        yield unpacked(leaving, made, folder / "unpacked")
+        yield unpacked(leaving, made, folder / "unpacked", authority)
 
 
 @contextmanager
@@ -150,12 +164,14 @@ def bundle_with_identity_in(folder: Path) -> Iterator[Bundle]:
         yield unpacked(leaving, made, folder / "unpacked")
 
 
-def unpacked(leaving: Leaving, made: Exported, place: Path) -> Bundle:
+def unpacked(
+    leaving: Leaving, made: Exported, place: Path, authority: Authority | None = None
+) -> Bundle:
     """Open a sealed bundle with other tools than its own, into a folder."""
     sealed = io.BytesIO(_opened(made.file.read_bytes(), leaving.partner))
     with tarfile.open(fileobj=sealed) as archive:
         archive.extractall(place, filter="data")
-    return Bundle(leaving, made, place / "amana-bundle", leaving.organisation.root)
+    return Bundle(leaving, made, place / "amana-bundle", leaving.organisation.root, authority)
 
 
 def _opened(sealed: bytes, keys: PersonKeys) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
+from cryptography.x509 import Certificate
 
 from amana.cli.custody import page_option, show_custody, write_page
 from amana.cli.options import FILE, json_option, proxy_option, root_option
@@ -21,6 +22,7 @@ from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import read_key, read_passphrase
 from amana.client.log import fetch_proof, from_folder, from_server
 from amana.client.progress import progress_for
+from amana.client.stampcheck import says_nothing
 from amana.client.transport import Transport
 from amana.client.verify import (
     ROOT_LIMIT_BYTES,
@@ -34,8 +36,10 @@ from amana.client.verify import (
 )
 from amana.protocol.custody import LIMIT_BYTES as CUSTODY_LIMIT_BYTES
 from amana.protocol.directory import RootPins
+from amana.protocol.errors import ProtocolError
 from amana.protocol.receipt import LIMIT_BYTES
 from amana.protocol.sealing import Identity
+from amana.protocol.timestamp import CHAIN_LIMIT_BYTES, read_roots
 from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT_BYTES
 from amana.protocol.tlogproof import SUFFIX
 
@@ -51,6 +55,7 @@ PROVEN = {
     "derivatives": "Translations and redactions, with source and maker",
     "custody": "Who did what with the case, each act signed",
     "log": "All of it stands in the public log, unchanged",
+    "stamps": "When it existed at the latest, by the clock of somebody outside",
     "policy": "What the witness allowed, in the witness's own signature",
     "export": "One person asked for this export, and another approved it",
     "consent": "The witness's consent covers recipient and purpose",
@@ -169,19 +174,32 @@ def log(
     type=FILE,
     help="What opens a sealed bundle: your key file, or a file with AGE-SECRET-KEY-PQ-1….",
 )
+@click.option(
+    "--authority",
+    "authorities",
+    type=FILE,
+    multiple=True,
+    help="Certificates (PEM) of an authority of time stamps whose word counts for you; get them from itself.",
+)
 @json_option
 @click.pass_context
 def bundle(
-    ctx: click.Context, place: Path, root: Path, identity: Path | None, as_json: bool
+    ctx: click.Context,
+    place: Path,
+    root: Path,
+    identity: Path | None,
+    authorities: tuple[Path, ...],
+    as_json: bool,
 ) -> None:
     """Check an exported bundle: a folder, its archive, or the sealed file. Nothing is written."""
+    trusted = [one for file in authorities for one in _authority(file)]
     key = None if identity is None else _identity(identity)
     with (
         opened_bundle(place, key) as entries,
         progress_for(as_json=as_json).step("Checking", size_of(place)) as advance,
     ):
         contents = read_contents(entries, advance)
-    checks = check_bundle(contents, read_limited(root, ROOT_LIMIT_BYTES))
+    checks = check_bundle(contents, read_limited(root, ROOT_LIMIT_BYTES), trusted)
     _say(ctx, checks, "bundle", as_json, show=show_checks)
 
 
@@ -209,6 +227,13 @@ def _show_custody_checks(checks: Sequence[Check]) -> None:
     show_checks(checks, proven, [words for _, words in NOT_IN_CUSTODY], "custody")
 
 
+def _authority(path: Path) -> tuple[Certificate, ...]:
+    try:
+        return read_roots(read_limited(path, CHAIN_LIMIT_BYTES))
+    except ProtocolError as error:
+        raise Usage(f"{path}: {error.title}", slug=error.slug) from None
+
+
 def _identity(path: Path) -> Identity | None:
     content = read_limited(path, IDENTITY_LIMIT_BYTES)
     lines = [one.strip() for one in content.splitlines()]
@@ -233,7 +258,8 @@ def show_checks(
         table.add_column(title, overflow="fold")
     for one in checks:
         title = proven.get(one.name, one.name)
-        table.add_row("proven" if one.ok else "NOT", title, harmless(one.detail.split("; ")))
+        word = "-" if says_nothing(one) else "proven" if one.ok else "NOT"
+        table.add_row(word, title, harmless(one.detail.split("; ")))
     Console().print(table)
     click.echo(f"\nNo {what} can prove:")
     for one_more in not_proven:

@@ -6,16 +6,20 @@ Each check stands for itself and says what it found, so that a person sees what 
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, BinaryIO, Final
+
+from cryptography import x509
 
 from amana.client.bundle import READ_BYTES, Entry
 from amana.client.bundleidentity import check_identity, vaulted_objects
 from amana.client.directory import custody_logs, fetch_version, read_root
 from amana.client.errors import ClientError, NotVerified
 from amana.client.progress import Advance
+from amana.client.stampcheck import NAME as STAMPS_CHECK
+from amana.client.stampcheck import Provable, check_stamps
 from amana.client.verify import Check
 from amana.protocol.action import Action, body_sha256, parse_action
 from amana.protocol.bundle import (
@@ -63,6 +67,7 @@ _TARGETS: Final = re.compile(r"data/directory/([1-9][0-9]{0,8})\.targets\.json")
 _KNOWN: Final = re.compile(
     r"data/(?:receipt\.json|releases/(?:identity|originals)\.json|export/(?:request|approval)\.json|custody/[0-9]{5}\.(?:event\.json|key|proof)"
     r"|statements/[0-9]{1,5}\.json|policies/[0-9]{1,5}\.json|openings/[0-9]{1,2}\.json"
+    r"|stamps/[1-9][0-9]{0,4}/(?:checkpoint|[0-9]{5}\.proof|[a-z0-9][a-z0-9-]{0,31}\.(?:tsr|pem))"
     r"|directory/[1-9][0-9]{0,8}\.(?:root|targets)\.json|directory/targets/[0-9a-f]{64}"
     r"|(?:derived|files|sealed)/[0-9]{1,4}\.[a-z0-9]{1,8})"
 )
@@ -199,17 +204,22 @@ class LoggedEvent:
     proof: TlogProof | None
 
 
-def check_bundle(contents: Contents, root: bytes) -> list[Check]:
-    """Check what was read of a bundle from the root file alone."""
-    return list(_Verifier(contents, root).checks())
+def check_bundle(
+    contents: Contents, root: bytes, authorities: Sequence[x509.Certificate] = ()
+) -> list[Check]:
+    """Check what was read of a bundle from the root file alone; `authorities` are those whose time stamps count."""
+    return list(_Verifier(contents, root, authorities).checks())
 
 
 class _Verifier:
     """Goes through one bundle; what an earlier check found, later ones build on."""
 
-    def __init__(self, contents: Contents, root: bytes) -> None:
+    def __init__(
+        self, contents: Contents, root: bytes, authorities: Sequence[x509.Certificate]
+    ) -> None:
         self._contents = contents
         self._root = root
+        self._authorities = authorities
         self._pins: RootPins | None = None
         self._index: Index | None = None
         self._directories: dict[int, Directory] = {}
@@ -230,6 +240,7 @@ class _Verifier:
             ("derivatives", self._check_derivatives),
             ("custody", self._check_custody),
             ("log", self._check_log),
+            (STAMPS_CHECK, self._check_stamps),
             ("policy", self._check_policy),
             ("export", self._check_export),
             ("consent", self._check_consent),
@@ -476,6 +487,18 @@ class _Verifier:
         return (
             f"every event stands in the public log of {max(sizes)} events, signed by it and by {by}"
         )
+
+    def _check_stamps(self) -> str:
+        self._known(self._events, "the events do not verify")
+        logs = self._known(self._logs, "the directory does not verify")
+        events = {
+            one.number: Provable(one.leaf, one.proof.origin, one.proof.index)
+            for one in self._events
+            if one.proof is not None
+        }
+        keys = {name: pins.custody_log for name, pins in logs.items()}
+        files = self._contents.small
+        return check_stamps(files, events, keys, self.receipt.leaf, self._authorities)
 
     # Consent
 

@@ -35,11 +35,10 @@ LOG_KEY: Final = r"""tr -d ' \n' < "$ROOT" | sed 's/.*"custody_log":{"key":"\([^
 RECEIPT: Final = r"""{ printf 'amana-receipt-v1\0'; sed 's/"sig":"[^"]*",//' data/receipt.json; } > "$T/message"
 field data/receipt.json sig | base64 -d > "$T/signature"
 openssl pkeyutl -verify -pubin -inkey "$T/log.pem" -rawin -in "$T/message" -sigfile "$T/signature" > "$T/out" && echo 'RECEIPT: signed by the service'"""
-EVENTS: Final = r"""for e in data/custody/*.event.json; do
-  p=${e%.event.json}
-  h=$({ printf '\0'; openssl dgst -sha256 -mac HMAC -macopt hexkey:"$(cat "$p.key")" -binary "$e"; } | sha256sum | cut -c 1-64)
-  i=$(sed -n 's/^index //p' "$p.proof"); sed '1,/^$/d' "$p.proof" > "$T/note"; n=$(($(sed -n 2p "$T/note") - 1))
-  for beside in $(sed '/^$/,$d' "$p.proof" | sed '/^c2sp/d;/^index/d;/^extra/d'); do
+EVENTS: Final = r"""stands() {
+  h=$({ printf '\0'; openssl dgst -sha256 -mac HMAC -macopt hexkey:"$(cat "$2")" -binary "$1"; } | sha256sum | cut -c 1-64)
+  i=$(sed -n 's/^index //p' "$3"); sed '1,/^$/d' "$3" > "$T/note"; n=$(($(sed -n 2p "$T/note") - 1))
+  for beside in $(sed '/^$/,$d' "$3" | sed '/^c2sp/d;/^index/d;/^extra/d'); do
     b=$(echo "$beside" | base64 -d | hex)
     if [ $((i % 2)) = 1 ] || [ "$i" = "$n" ]; then
       h=$(echo "01$b$h" | unhex | sha256sum | cut -c 1-64)
@@ -53,7 +52,24 @@ EVENTS: Final = r"""for e in data/custody/*.event.json; do
     echo "$line" | base64 -d | tail -c +5 > "$T/signature"
     if openssl pkeyutl -verify -pubin -inkey "$T/log.pem" -rawin -in "$T/message" -sigfile "$T/signature" > "$T/out" 2>&1; then good=yes; fi
   done < "$T/lines"
-  if [ "$n" = 0 ] && [ "$h" = "$(sed -n 3p "$T/note" | base64 -d | hex)" ] && [ $good = yes ]; then echo "EVENT: $e stands in the log"; else echo "EVENT: $e DOES NOT"; fi
+  [ "$n" = 0 ] && [ "$h" = "$(sed -n 3p "$T/note" | base64 -d | hex)" ] && [ $good = yes ]
+}
+for e in data/custody/*.event.json; do
+  p=${e%.event.json}
+  if stands "$e" "$p.key" "$p.proof"; then echo "EVENT: $e stands in the log"; else echo "EVENT: $e DOES NOT"; fi
+done"""
+STAMPS: Final = r"""for d in data/stamps/*; do
+  for r in "$d"/*.tsr; do
+    if [ ! -e "$r" ]; then continue; fi
+    at=$(openssl ts -reply -in "$r" -text 2> "$T/out" | sed -n 's/^Time stamp: //p')
+    if openssl ts -verify -data "$d/checkpoint" -in "$r" -untrusted "${r%.tsr}.pem" -CAfile "$AUTHORITY" -attime "$(date -d "$at" +%s)" > "$T/out" 2>&1
+    then echo "TIME: $r says $at"; else echo "TIME: $r DOES NOT HOLD under $AUTHORITY"; fi
+  done
+  for q in "$d"/*.proof; do
+    if [ ! -e "$q" ]; then continue; fi
+    e=data/custody/$(basename "$q" .proof)
+    if stands "$e.event.json" "$e.key" "$q" && cmp -s "$T/note" "$d/checkpoint"; then echo "STAMPED: $e.event.json by $d"; else echo "STAMPED: $e.event.json IS NOT by $d"; fi
+  done
 done"""
 END: Final = 'rm -r "$T"'
 
@@ -74,6 +90,7 @@ What is here
   data/receipt.json   the service's signed receipt of the day of arrival, with the hash of every sealed file
   data/policies, data/statements   what the witness allowed, each version signed by the witness's key
   data/custody    every event of the case that the service showed, its key, and its proof in the public log
+  data/stamps     time stamps (RFC 3161): checkpoints of the log, an authority's answers, its certificates, proofs
   data/export     who asked for this export and who approved it, signed
   data/releases   if it is there: the custodians released who the witness is, or untouched originals, for this; signed.
                   The identity is the object in data/files whose JSON ends in "zeros"; these and "salt" only hide its length
@@ -81,7 +98,7 @@ What is here
   bundle.json     signed by whoever put this together
 
 The short way: install the program "amana" and run
-  amana verify bundle FOLDER --root ROOT.json
+  amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
 The long way needs a shell, GNU coreutils and OpenSSL 3. Go into the folder of this file. ROOT is the root file that the
 officers of the service gave out; get it from them, not from whoever brought you this bundle:
@@ -110,6 +127,14 @@ officers of the service gave out; get it from them, not from whoever brought you
    seen it being rewritten.)
 
 {events}
+
+6. Until when it existed. Somebody outside, an authority of time stamps, saw the state of the log at a time that it names. Every
+   event that is "STAMPED by" a folder existed at the latest at the "TIME" of that folder. AUTHORITY is the authority's root
+   certificate; get it from the authority, not from whoever brought you this bundle. Each stamp is judged at its own time, so
+   it holds although the authority's certificates have expired since. Nothing is printed where the bundle holds no stamp.
+
+    AUTHORITY=${{AUTHORITY:-../authority.pem}}
+{stamps}
 {end}
 
 How to open the sealed bundle itself: with `amana partner receive`, or with age 1.3 or newer (it must know keys that begin
@@ -141,6 +166,7 @@ _AR: Final = """شهادة مع برهانها
   data/receipt.json   إيصال الخدمة الموقّع بيوم الوصول، وفيه بصمة كل ملف مختوم
   data/policies, data/statements   ما سمح به الشاهد، وكل نسخة موقّعة بمفتاحه
   data/custody    كل حدث في القضية أظهرته الخدمة، مع مفتاحه وبرهانه في السجل العلني
+  data/stamps     أختام زمنية (RFC 3161): حالات السجل، وأجوبة جهة التوقيت، وشهاداتها، والبراهين
   data/export     من طلب هذا التصدير ومن وافق عليه، بتوقيعيهما
   data/releases   إن وُجد: أفرج الأمناء عن هوية الشاهد أو عن الأصول لهذا الغرض، بتواقيعهم. والهوية هي المادة في data/files
                   التي ينتهي نصها بحقل "zeros"؛ وهو و"salt" لإخفاء طولها فقط
@@ -148,7 +174,7 @@ _AR: Final = """شهادة مع برهانها
   bundle.json     موقّع ممن جمع هذه الحزمة
 
 الطريقة القصيرة: ثبّت البرنامج "amana" ثم نفّذ
-  amana verify bundle FOLDER --root ROOT.json
+  amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
 الطريقة الطويلة تحتاج إلى سطر أوامر وGNU coreutils وOpenSSL 3. ادخل مجلد هذا الملف. ROOT هو ملف الجذر الذي وزّعه مسؤولو
 الخدمة؛ خذه منهم لا ممن سلّمك هذه الحزمة:
@@ -176,6 +202,13 @@ _AR: Final = """شهادة مع برهانها
 5. كل حدث قائم في السجل العلني للخدمة، وقد وقّع السجل على حاله. (ومن يراقب السجل من الخارج كان سيرى أي تغيير فيه.)
 
 {events}
+
+6. متى كان موجوداً على أبعد تقدير. رأت جهة خارجية للتوقيت حالة السجل في وقت تذكره. فكل حدث يُكتب أمامه "STAMPED by" ومجلد كان
+   موجوداً على أبعد تقدير في وقت "TIME" لذلك المجلد. AUTHORITY هو شهادة الجذر لتلك الجهة؛ خذها منها لا ممن سلّمك هذه الحزمة.
+   ويُحكم على كل ختم بوقته هو، فيبقى صحيحاً وإن انتهت شهادات الجهة بعد ذلك. ولا يُطبع شيء إن لم يكن في الحزمة ختم.
+
+    AUTHORITY=${{AUTHORITY:-../authority.pem}}
+{stamps}
 {end}
 
 لفتح الحزمة المختومة نفسها: `amana partner receive`، أو age بالإصدار 1.3 أو أحدث (يجب أن يعرف مفاتيح تبدأ بـ
@@ -198,6 +231,7 @@ _COMMANDS: Final = {
     "log_key": LOG_KEY,
     "receipt": RECEIPT,
     "events": EVENTS,
+    "stamps": STAMPS,
     "end": END,
 }
 

@@ -23,7 +23,7 @@ from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.evidence import directory_files
 from amana.client.filenames import safe_name
 from amana.client.leaving import VaultExporter, parse_releases, release_files
-from amana.client.log import prove_somewhere
+from amana.client.log import from_server, prove_somewhere
 from amana.client.reviewer import (
     READABLE_KINDS,
     VerifiedCase,
@@ -32,6 +32,7 @@ from amana.client.reviewer import (
     verify_case,
     verifying,
 )
+from amana.client.stamps import Placed, fetch_stamps
 from amana.protocol.action import parse_action
 from amana.protocol.bundle import (
     BAG_INFO,
@@ -296,6 +297,7 @@ class Exporter(VaultExporter):
             data[f"{stem}.event.json"] = _small(event.content)
             data[f"{stem}.key"] = _small(event.key.hex().encode("ascii") + b"\n")
             data[f"{stem}.proof"] = _small(bytes(event.proof))
+        data |= self._stamps(events)
         data |= self._directory_files(events, verified.directory.version)
         return self._bag(export, case, data, objects, described_derived, verified.directory)
 
@@ -332,6 +334,16 @@ class Exporter(VaultExporter):
         raise NotVerified(
             "The service's log does not hold everything that happened.", slug="not-in-log"
         )
+
+    def _stamps(self, events: Sequence[_Event]) -> dict[str, Source]:
+        """Return the time stamps that cover the events, as far as there are any that hold."""
+        placed = [
+            Placed(number, leaf(one.content, one.key), one.proof.origin, one.proof.index)
+            for number, one in enumerate(events, start=1)
+        ]
+        keys = [one.custody_log for one in custody_logs(self._get, self._root)]
+        found = fetch_stamps(from_server(self._desk.transport), keys, placed)
+        return {path: _small(content) for path, content in found.items()}
 
     def _directory_files(self, events: Sequence[_Event], newest: int) -> dict[str, Source]:
         """Return the officers' lists under which something was signed, as the server has them."""

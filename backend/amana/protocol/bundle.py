@@ -31,11 +31,12 @@ TAG_MANIFEST: Final = "tagmanifest-sha256.txt"
 INDEX: Final = "bundle.json"
 READMES: Final = ("README.ar.txt", "README.en.txt")
 DATA: Final = "data/"
+STAMPS: Final = "data/stamps/"
 LARGE: Final = ("data/derived/", "data/files/", "data/sealed/")
 """What is streamed; everything else is small, and stands before it."""
 
 BAGIT_TEXT: Final = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
-MAX_FILES: Final = 20_000
+MAX_FILES: Final = 40_000
 MAX_SMALL_BYTES: Final = 1024 * 1024
 MAX_SMALL_TOTAL: Final = 128 * 2**20
 MAX_LARGE_BYTES: Final = 8 * 2**30 - 1  # What the size field of a ustar header holds.
@@ -298,3 +299,8 @@ def sealed_path(i: int) -> str:
 
 def opening_path(i: int) -> str:
     return f"data/openings/{i}.json"
+
+
+def stamp_path(number: int, name: str) -> str:
+    """Return the path of a file that belongs to a stamped checkpoint; they are counted from 1."""
+    return f"{STAMPS}{number}/{name}"

@@ -144,6 +144,16 @@ def read_roots(pem: bytes) -> tuple[x509.Certificate, ...]:
     return found
 
 
+def read_chain(pem: bytes) -> tuple[x509.Certificate, ...]:
+    """Read a chain as it is kept beside a stamp: each certificate issued by the next, and the last one a root."""
+    found = read_certificates(pem)
+    if not is_root(found[-1]) or not all(map(_issued, found, found[1:])):
+        raise _bad_certificates()
+    if b"".join(one.public_bytes(Encoding.PEM) for one in found) != pem:
+        raise _bad_certificates()
+    return found
+
+
 def _bad_certificates() -> TimestampInvalid:
     return TimestampInvalid(
         "timestamp-certificates",
