@@ -21,6 +21,8 @@ FAULTS = {
     "ADMISSION_PRICE": ["25"],
     "SILENCE_SECONDS": ["0"],
     "OBJECTS": ["elsewhere"],
+    "TIMESTAMP_HOURS": ["0", "5", "48", "often"],
+    "TIMESTAMP_AUTHORITIES": ["nobody", "A=http://a", "a=b,a=c"],
 }
 
 

@@ -150,3 +150,15 @@ def test_only_who_asks_cosigners_can_be_given_a_way_out() -> None:
         assert set(one["environment"]) == {"AMANA_COSIGNERS", "AMANA_COSIGNER_PROXY"}
         assert set(one["networks"]) == {*SERVICES[name]["networks"], "cosigners"}
     assert added["networks"] == {"cosigners": {}}
+
+
+def test_only_who_asks_authorities_of_time_stamps_can_be_given_a_way_out() -> None:
+    added: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.authorities.yaml").read_text())
+    assert set(added["services"]) == {"intake", "maintain", "doctor"}
+    for name, one in added["services"].items():
+        assert all(variable.startswith("AMANA_TIMESTAMP_") for variable in one["environment"])
+        assert one["volumes"] == ["./authorities:/authorities:ro"]
+        assert one.get("networks", []) == (
+            [] if name == "doctor" else [*SERVICES[name]["networks"], "authorities"]
+        )
+    assert added["networks"] == {"authorities": {}}
