@@ -1,12 +1,14 @@
 """A stranger's journey: the bundle, the root, a shell, openssl and coreutils; nothing of ours is installed."""
 
+import base64
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from amana.client.bundlereadme import commands_of
+from amana.client.bundlereadme import STAMPS, commands_of
 from tests.support.authority import Authority
 from tests.support.bundles import Bundle, bundle_in
 
@@ -139,6 +141,24 @@ def test_the_page_shows_stamps_that_do_not_hold(bundle: Bundle, tmp_path: Path) 
         )
     said = stranger(folder, bundle.root, authority=trusted)
     assert "STAMPED: data/custody/00001.event.json IS NOT by data/stamps/1" in said
+
+
+def test_the_page_judges_a_stamp_at_its_own_time(tmp_path: Path) -> None:
+    [vectors] = (Path(__file__).parents[1] / "vectors").glob("timestamps.json")
+    vector = json.loads(vectors.read_text("utf-8"))["expired_since"]
+    place = tmp_path / "bundle" / "data" / "stamps" / "1"
+    place.mkdir(parents=True)
+    (place / "checkpoint").write_text(vector["stamped"], "utf-8")
+    (place / "clock.tsr").write_bytes(base64.b64decode(vector["response"]))
+    (place / "clock.pem").write_text(vector["chain"], "ascii")
+    (tmp_path / "authority.pem").write_text(vector["root"], "ascii")
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"T={tmp_path}; AUTHORITY=../authority.pem\n{STAMPS}"],
+        cwd=tmp_path / "bundle",
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("TIME: data/stamps/1/clock.tsr says ")
 
 
 def made(folder: Path) -> Path:

@@ -148,6 +148,21 @@ def test_an_authority_is_asked_once_in_a_round_and_not_when_somebody_comes(
     assert len(stamped.sizes()) == 3
 
 
+def test_a_round_that_another_process_began_stays_as_it_is(stamped: Stamped) -> None:
+    stamped.grow()
+    stamped.round()
+    number = stamping.round_number(stamped.organisation.clock(), 24)
+    before = stamped.sizes()
+    stamped.grow()
+    for anew, more in ((False, 0), (True, 1)):
+        with stamped.services.database.transaction() as session:
+            stamping.begin(
+                session, stamped.key(), "clock", number, stamped.services.today(), anew=anew
+            )
+        assert stamped.round() == more
+    assert len(stamped.sizes()) == len(before) + 1
+
+
 @pytest.mark.parametrize(("hours", "rounds"), [(24, 1), (6, 4), (1, 24)])
 def test_rounds_divide_the_day(hours: int, rounds: int) -> None:
     from datetime import UTC, datetime

@@ -129,6 +129,10 @@ def test_a_chain_that_nobody_trusts_is_refused(authority: Authority, tmp_path: P
     with pytest.raises(TimestampInvalid) as refused:
         verify_stamp(brought.stamp(DATA), DATA, [authority.root], [brought.middle, brought.root])
     assert refused.value.slug == "timestamp-untrusted"
+    # One who signs for itself.
+    alone = Authority(tmp_path / "alone", self_signed=True, embedded=())
+    assert refusal(alone.stamp(DATA), authority.root) == "timestamp-untrusted"
+    assert verify_stamp(alone.stamp(DATA), DATA, [alone.own]).chain == (alone.own,)
 
 
 def test_a_chain_that_had_expired_at_the_time_of_the_stamp_is_refused(tmp_path: Path) -> None:

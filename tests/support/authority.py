@@ -51,6 +51,7 @@ class Authority:
     purposes: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.TIME_STAMPING,)
     is_critical: bool = True
     middle_is_ca: bool = True
+    self_signed: bool = False
     embedded: tuple[str, ...] = ("middle",)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -64,7 +65,7 @@ class Authority:
         for name, issuer, is_ca, days in (
             ("root", "root", True, self.root_days),
             ("middle", "root", self.middle_is_ca, self.root_days),
-            ("own", "middle", False, self.own_days),
+            ("own", "own" if self.self_signed else "middle", False, self.own_days),
         ):
             made[name] = self._certify(name, keys[name], issuer, keys[issuer], is_ca, days)
             (self.folder / f"{name}.pem").write_bytes(made[name].public_bytes(Encoding.PEM))
