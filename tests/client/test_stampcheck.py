@@ -1,6 +1,7 @@
 """What a bundle's time stamps show to whoever trusts their authority; one that does not hold is named, whoever signed it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,16 @@ from cryptography import x509
 
 from amana.client.bundle import opened_bundle
 from amana.client.bundlecheck import check_bundle, read_contents
+from amana.client.directory import read_root
 from amana.client.errors import NotVerified
 from amana.client.log import from_server
 from amana.client.stampcheck import says_nothing
 from amana.client.stamps import Placed, fetch_stamps
 from amana.client.transport import Transport
 from amana.client.verify import Check
+from amana.protocol.checkpoint import Checkpoint, Note, sign_checkpoint
+from amana.protocol.merkle import leaf_hash
+from amana.protocol.receipt import leaf
 from amana.protocol.tlogproof import TlogProof
 from tests.support.authority import Authority
 from tests.support.bundles import Bundle, bundle_in, faults, listed_anew
@@ -184,6 +189,42 @@ def test_a_checkpoint_that_the_log_did_not_sign_is_named(bundle: Bundle, tmp_pat
         refused(bundle, folder)
 
 
+def restamped(bundle: Bundle, folder: Path, note: Note, proofs: Mapping[str, bytes]) -> None:
+    """Put another checkpoint into the first folder, with a good stamp over it, and these proofs alone."""
+    place = folder / FIRST
+    for path in place.glob("*.proof"):
+        path.unlink()
+    (place / "checkpoint").write_bytes(bytes(note))
+    (place / "clock.tsr").write_bytes(bundle.authority.stamp(bytes(note)))
+    for name, proof in proofs.items():
+        (place / name).write_bytes(proof)
+
+
+def test_a_stamped_checkpoint_without_its_logs_signature_shows_nothing(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = bundle.copy(tmp_path / "copy")
+    proof = TlogProof.parse((folder / FIRST / "00001.proof").read_bytes())
+    [signature] = proof.checkpoint.signatures
+    forged = Note(proof.checkpoint.text, (replace(signature, signature=bytes(64)),))
+    restamped(bundle, folder, forged, {"00001.proof": bytes(replace(proof, checkpoint=forged))})
+    refused(bundle, folder)
+
+
+def test_a_log_that_forks_cannot_give_an_event_another_place(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = bundle.copy(tmp_path / "copy")
+    stem = folder / "data/custody/00002"
+    secret = bytes.fromhex(Path(f"{stem}.key").read_text("ascii"))
+    entry = leaf(Path(f"{stem}.event.json").read_bytes(), secret)
+    origin = TlogProof.parse(Path(f"{stem}.proof").read_bytes()).origin
+    key = bundle.leaving.organisation.services.secrets.custody_log
+    note = sign_checkpoint(key, Checkpoint(origin, 1, leaf_hash(entry)))
+    restamped(bundle, folder, note, {"00002.proof": bytes(TlogProof(0, (), note))})
+    assert "another place" in refused(bundle, folder)
+
+
 @pytest.mark.parametrize("name", ["clock.tsr", "clock.pem", "checkpoint", "00001.proof"])
 def test_a_flipped_bit_of_a_stamp_is_named_or_changes_nothing(
     bundle: Bundle, tmp_path: Path, name: str
@@ -208,9 +249,6 @@ def test_a_flipped_bit_of_a_stamp_is_named_or_changes_nothing(
 
 def fetched(bundle: Bundle, change: Mapping[str, bytes | None]) -> dict[str, bytes]:
     """Fetch the stamps over the events of the bundle from the service, with some of its answers changed."""
-    from amana.client.directory import read_root
-    from amana.protocol.receipt import leaf
-
     key = read_root(bundle.root).custody_log
     events = []
     for path in sorted((bundle.folder / "data/custody").glob("*.event.json")):
