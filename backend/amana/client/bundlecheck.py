@@ -16,11 +16,11 @@ from cryptography import x509
 from amana.client.bundle import READ_BYTES, Entry
 from amana.client.bundleidentity import check_identity, vaulted_objects
 from amana.client.directory import custody_logs, fetch_version, read_root
-from amana.client.errors import ClientError, NotVerified
+from amana.client.errors import NotVerified
 from amana.client.progress import Advance
 from amana.client.stampcheck import NAME as STAMPS_CHECK
 from amana.client.stampcheck import Provable, check_stamps
-from amana.client.verify import Check
+from amana.client.verify import Check, checked
 from amana.protocol.action import Action, body_sha256, parse_action
 from amana.protocol.bundle import (
     BAG_INFO,
@@ -246,13 +246,7 @@ class _Verifier:
             ("consent", self._check_consent),
             ("identity", self._check_identity),
         )
-        for name, step in steps:
-            try:
-                yield Check(name, True, step())
-            except (ProtocolError, ClientError) as error:
-                yield Check(name, False, error.title)
-            except (KeyError, TypeError, AttributeError, ValueError):
-                yield Check(name, False, "It is not in its form.")
+        return checked(steps)
 
     def _known(self, what: Any, title: str) -> Any:
         if not what:

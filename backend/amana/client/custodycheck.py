@@ -11,7 +11,7 @@ from amana.client.custody import LOGGED, NOBODY_SIGNS, VERIFIED, facts_of
 from amana.client.directory import custody_logs, fetch_version, read_root
 from amana.client.errors import ClientError, NotVerified
 from amana.client.evidence import getter_of, versions_of
-from amana.client.verify import Check
+from amana.client.verify import Check, checked
 from amana.protocol.custody import LIMIT_BYTES, SLUG, Custody, parse_custody
 from amana.protocol.directory import Directory, RootPins
 from amana.protocol.encoding import canonical, parse_strict
@@ -79,13 +79,7 @@ class _Verifier:
             ("log", self._check_log),
             ("order", self._check_order),
         )
-        for name, step in steps:
-            try:
-                yield Check(name, True, step())
-            except (ProtocolError, ClientError) as error:
-                yield Check(name, False, error.title)
-            except (KeyError, TypeError, AttributeError, ValueError):
-                yield Check(name, False, "It is not in its form.")
+        return checked(steps)
 
     @property
     def found(self) -> Custody:

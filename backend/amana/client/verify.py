@@ -3,13 +3,13 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from amana.client.directory import read_root
-from amana.client.errors import NotVerified, Usage
+from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.log import Fetch, fetch_checkpoint, walk
 from amana.protocol.checkpoint import Checkpoint, NoteKey
 from amana.protocol.directory import RootPins
@@ -32,6 +32,17 @@ class Check:
     name: str
     ok: bool
     detail: str
+
+
+def checked(steps: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Check]:
+    """Check one thing after the other; what fails is told by its title, and keeps none that follows."""
+    for name, step in steps:
+        try:
+            yield Check(name, True, step())
+        except (ProtocolError, ClientError) as error:
+            yield Check(name, False, error.title)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            yield Check(name, False, "It is not in its form.")
 
 
 def read_limited(path: Path, limit: int) -> bytes:
