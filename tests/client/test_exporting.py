@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 
 from amana.client.administrator import Administrator
+from amana.client.bundle import opened_bundle
+from amana.client.bundlecheck import check_bundle, read_contents
 from amana.client.errors import NetworkFailed, NotVerified, Refused, Usage
-from amana.client.exporting import Derivative, Exporter, ListedExport
+from amana.client.exporting import PROOF_TRIES, Derivative, Exporter, ListedExport
 from amana.client.handover import receive
 from amana.client.keyfile import PersonKeys
 from amana.client.progress import Silent
 from amana.client.transport import Patience, Transport
+from amana.ops.maintenance import maintain
+from amana.ops.sequencer import sequence
 from amana.protocol.encoding import b64, unb64
-from tests.support.bundles import ACCOUNT, FILES, sequenced
+from tests.support.bundles import ACCOUNT, FILES, exporting, sequenced
+from tests.support.cosigners import RunningCosigner
 from tests.support.exports import SCOPES, Leaving
 from tests.support.lying import Lying, in_json
 from tests.support.organisation import Organisation, organisation_in
@@ -150,6 +155,40 @@ def test_an_export_goes_on_where_the_network_was_cut(
         place.lying.cuts.clear()
         assert exporter.assemble(found, out).size == out.stat().st_size
     assert left(tmp_path) == ["bundle.age"]
+
+
+def test_an_export_waits_until_cosigners_vouch_for_its_own_opening(tmp_path: Path) -> None:
+    cosigner = RunningCosigner(tmp_path, "one.example/1")
+    proofs = 0
+    with organisation_in(tmp_path / "o", cosigners={cosigner.vkey: cosigner.url}) as organisation:
+        sequence(organisation.services)
+        cosigner.start(["--root", str(organisation.folder / "demo" / "root.json")])
+        maintain(organisation.services)
+        leaving = Leaving.accepted(organisation, account=ACCOUNT, files=FILES)
+        leaving.approved()
+        genuine = organisation.app.wsgi_app
+
+        def watched(environ: dict[str, Any], start_response: Any) -> Any:
+            nonlocal proofs
+            proofs += "/proof/" in environ["PATH_INFO"]
+            if proofs == 2 * PROOF_TRIES:
+                # As the custody log does every five minutes.
+                maintain(organisation.services)
+            return genuine(environ, start_response)
+
+        organisation.app.wsgi_app = watched  # type: ignore[method-assign]
+        try:
+            with exporting(organisation, leaving.reader.keys) as exporter:
+                [listed] = exporter.exports(leaving.case)
+                made = exporter.assemble(listed, tmp_path / "bundle.age")
+        finally:
+            cosigner.close()
+        assert proofs > 2 * PROOF_TRIES
+        with opened_bundle(made.file, leaving.partner.intake) as entries:
+            checks = check_bundle(read_contents(entries), organisation.root)
+    [said] = [one for one in checks if one.name == "log"]
+    assert said.ok
+    assert "1 cosigners" in said.detail
 
 
 @pytest.mark.parametrize("what", ["request", "approval"])

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,9 @@ from amana.protocol.vault import OBJECT_KINDS
 MAX_EVENTS: Final = 5000
 PROOF_TRIES: Final = 20
 """An event gets its place in the log within a fraction of a second; each try waits longer than that."""
+COSIGNED_SECONDS: Final = 900.0
+"""Where the root asks for cosigners, so long in all. The custody log asks them every five minutes, and opening the case
+for the export was an event itself; who gives up after seconds can never prove it."""
 LIST_LIMIT: Final = 16 * 2**20
 _EXTENSION: Final = re.compile(r"[a-z0-9]{1,8}")
 
@@ -318,19 +322,32 @@ class Exporter(VaultExporter):
         logs = custody_logs(self._get, self._root)
         order = {pins.custody_log.name: place for place, pins in enumerate(logs)}
         proven = []
-        with self._progress.step("Fetching proofs", len(found)) as advance:
+        is_cosigned = logs[-1].quorum > 0
+        label = "Waiting for cosigners, some minutes" if is_cosigned else "Fetching proofs"
+        until = time.monotonic() + (COSIGNED_SECONDS if is_cosigned else 0.0)
+        with self._progress.step(label, len(found)) as advance:
             for content, key in found:
-                proven.append(_Event(content, key, self._proof(logs, leaf(content, key))))
+                proven.append(_Event(content, key, self._proof(logs, leaf(content, key), until)))
                 advance(1)
         return sorted(proven, key=lambda one: (order[one.proof.origin], one.proof.index))
 
-    def _proof(self, logs: Sequence[RootPins], entry: bytes) -> TlogProof:
-        for tried in range(1, PROOF_TRIES + 1):
+    def _proof(self, logs: Sequence[RootPins], entry: bytes, until: float) -> TlogProof:
+        """Return a proof of an event, to a checkpoint with the quorum; asks until then, and a few times in any case."""
+        patience, tried = self._desk.patience, 0
+        while True:
             proof = prove_somewhere(self._desk.transport, logs, entry)
             if proof is not None:
                 return proof
-            if tried < PROOF_TRIES:
-                self._desk.patience.wait(1, NetworkFailed("The log does not hold an event yet."))
+            tried += 1
+            if tried >= PROOF_TRIES and time.monotonic() >= until:
+                break
+            slowly = patience.attempts - 1 if tried >= PROOF_TRIES else 1
+            patience.wait(slowly, NetworkFailed("The log does not hold an event yet."))
+        if logs[-1].quorum:
+            # What was fetched is kept: it is not the bundle that is wrong.
+            raise NetworkFailed(
+                "Cosigners do not vouch for everything that happened yet. Run the command again later; it goes on."
+            )
         raise NotVerified(
             "The service's log does not hold everything that happened.", slug="not-in-log"
         )
