@@ -274,6 +274,23 @@ def test_an_entry_that_nobody_understands_is_told(watcher: Watcher, shown: Shown
     assert whats(watcher.look()) == [("entry", 2)]
 
 
+def test_a_directory_log_of_any_size_is_read_whole_each_time_from_where_it_ended(
+    watcher: Watcher, shown: Shown
+) -> None:
+    there = len(shown.log.entries)
+    for count in (1, 252, 300, 2):
+        shown.log.add(*(b"%d of %d" % (n, count) for n in range(count)))
+        shown.cosign()
+        report = watcher.look()
+        found = [one.version for one in report.unexpected if one.what == "entry"]
+        assert found == list(range(there, len(shown.log.entries)))
+        assert "log-tampered" not in {one.slug for one in report.problems}
+    # Whoever begins today reads all of it too.
+    watcher.state.unlink()
+    found = [one.version for one in watcher.look(1).unexpected if one.what == "entry"]
+    assert found == list(range(there, len(shown.log.entries)))
+
+
 def test_entries_that_do_not_make_up_the_tree_are_told(watcher: Watcher, shown: Shown) -> None:
     shown.publish(2)
     genuine = shown.log.get
