@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from amana.client.bundlereadme import STAMPS, commands_of
+from amana.protocol.encoding import b64, unb64
 from tests.support.authority import Authority
 from tests.support.bundles import Bundle, bundle_in
+from tests.support.node import ask_node
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,37 @@ def stamps_said(folder: Path) -> list[str]:
         ]
     assert len(said) > 4
     return said
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_the_sealed_bundle_opens_with_other_tools_as_the_page_says(
+    bundle: Bundle, tmp_path: Path, language: str
+) -> None:
+    """The JavaScript implementation of age stands in for the program, which no system has in this version yet."""
+    sealed = b64(bundle.made.file.read_bytes())
+    task = {"task": "open", "identity": str(bundle.partner.intake), "sealed": sealed}
+    [opened] = ask_node("age.mjs", [task])
+    plain, program = tmp_path / "opened", tmp_path / "bin" / "age"
+    plain.write_bytes(unb64(opened["data"]))
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$*" = "-d -i KEY FILE" ] && cat {plain}\n')
+    program.chmod(0o700)
+    page = (bundle.folder / f"README.{language}.txt").read_text("utf-8")
+    [command] = re.findall(r"age -d -i KEY FILE[ |a-z+0-9-]*", page)
+    subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=tmp_path,
+        env={"PATH": f"{program.parent}:/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        check=True,
+        timeout=60,
+    )
+    folder = tmp_path / "amana-bundle"
+    assert {
+        one.relative_to(folder).as_posix(): one.read_bytes()
+        for one in folder.rglob("*")
+        if one.is_file()
+    } == {path: (bundle.folder / path).read_bytes() for path in bundle.paths}
+    assert stranger(folder, bundle.root, language)[0] == "FILES: whole"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What leaves, leaves under consent, by two people, and ends where its witness ends it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from amana.export.stages import TRANSITIONS, Stage
 from amana.protocol.encoding import parse_day, unb64
 from amana.protocol.receipt import leaf
 from tests.support.exports import SCOPES, Leaving
-from tests.support.organisation import Organisation
+from tests.support.officers import Officers
+from tests.support.organisation import Organisation, organisation_in
 from tests.support.statements import Witness
 
 
@@ -170,6 +172,30 @@ def test_consent_narrowed_between_approval_and_assembly_refuses(leaving: Leaving
     assert problem(leaving.may_leave(export)) == (403, "consent-asks")
     assert problem(leaving.complete(export)) == (403, "consent-asks")
     assert leaving.told(export)["state"] == "approved"
+
+
+@pytest.mark.parametrize("change", ["removed", "other purposes"])
+@pytest.mark.parametrize("step", ["asked", "approved"])
+def test_a_partner_whom_the_officers_unlist_on_the_way_gets_nothing(
+    tmp_path: Path, step: str, change: str
+) -> None:
+    with organisation_in(tmp_path) as own:
+        leaving = Leaving.accepted(own)
+        export = getattr(leaving, step)()
+
+        def unlist(description: dict[str, Any]) -> None:
+            others = [{**one, "purposes": ["opcw"]} for one in description["partners"]]
+            description["partners"] = [] if change == "removed" else others
+
+        Officers(own).publish(unlist)
+        gone = change == "removed"
+        expected = (422, "partner-unknown") if gone else (403, "purpose-not-listed")
+        if step == "asked":
+            assert problem(leaving.decide(export)) == expected
+        else:
+            assert problem(leaving.may_leave(export)) == expected
+            assert problem(leaving.complete(export)) == expected
+        assert leaving.told(export)["state"] == ("pending" if step == "asked" else "approved")
 
 
 @pytest.mark.parametrize("step", ["asked", "approved"])
