@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from amana.client.errors import NotVerified, Refused
 from amana.client.keyfile import PersonKeys
+from amana.custody.models import Event
 from amana.intake.models import Share, Vault
 from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import b64, random_id, sha256_hex, unb64
@@ -112,6 +113,11 @@ def test_a_custodian_is_replaced_and_the_new_one_opens_with_one_who_stayed(
     for vault in ("identity", "originals"):
         assert changing.sets(vaulted, vault) == set(subsets(ids([stays, also, new]), 2))
     assert changing.pieces() == 0
+    told = [one for one in events(changing, vaulted) if one["kind"] == "vault-shared-anew"]
+    assert sorted(one["vault"] for one in told) == ["identity", "originals"]
+    for one in told:
+        assert (one["k"], one["custodians"]) == (2, sorted(ids([stays, also, new])))
+        assert one["makers"] == sorted(ids([stays, also]))
     again = changing.programs.custodian(also).share_anew()
     assert (again.complete, again.waiting, again.lost) == ((), (), ())
     with pytest.raises(Refused) as refused:
@@ -134,6 +140,13 @@ def test_a_custodian_is_replaced_and_the_new_one_opens_with_one_who_stayed(
     assert changing.programs.custodian(also).share_anew().complete == (vaulted.case,)
     released = changing.release(vaulted, [newest, new], tmp_path / "third")
     assert set(released.custodians) == {newest.id, new.id}
+
+
+def events(changing: Changing, vaulted: Vaulted) -> list[dict[str, Any]]:
+    """Return what the custody log was given about a case."""
+    with changing.organisation.services.database.reading() as session:
+        found = session.scalars(sa.select(Event.event).where(Event.case == vaulted.case))
+        return [json.loads(one) for one in found]
 
 
 def _shares_of(vaulted: Vaulted, keys: PersonKeys) -> dict[tuple[Subset, str], bytes]:
