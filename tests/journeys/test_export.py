@@ -172,7 +172,11 @@ def test_a_withdrawal_ends_an_export_that_is_on_its_way(tmp_path: Path) -> None:
     with running_service(tmp_path) as service:
         office = Office(service, tmp_path)
         sent = office.accepted("--keep-metadata", film)
-        office.approved(sent["case"])
+        # One that was refused leads nowhere; who asks again is judged again.
+        asked = office.export(sent["case"])["export"]
+        refused = office.run(office.administrator, "admin", "exports", "refuse", asked)
+        assert refused == {"export": asked, "state": "refused"}
+        assert office.approved(sent["case"]) != asked
         sealed = tmp_path / "bundle.age"
         said: list[Any] = []
         with relay_to(service.url) as line:
