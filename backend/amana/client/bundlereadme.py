@@ -144,7 +144,8 @@ What this does not prove
   - that what the account says is true, or who the person is that wrote it
   - that the service showed every event: it can keep one back, but not change one
   - that a translation says the same as its source: its maker answers for that
-  - signatures of staff and of the witness's key are checked by the program only (bundle.json, data/policies, data/export)
+  - signatures of staff, of the witness's key and of cosigners, who saw the log from outside, are checked by the program only
+   (bundle.json, data/policies, data/export, data/custody)
 
 Keep this folder closed to all who need not read it. Whoever reads it can harm the person who spoke.
 """
@@ -218,7 +219,8 @@ AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
   - أن ما في الإفادة صحيح، أو من هو الشخص الذي كتبها
   - أن الخدمة أظهرت كل حدث: يمكنها أن تُخفي حدثاً لا أن تغيّره
   - أن الترجمة مطابقة لمصدرها: من أعدّها مسؤول عنها
-  - تواقيع العاملين وتوقيع مفتاح الشاهد يتحقق منها البرنامج وحده (bundle.json و data/policies و data/export)
+  - تواقيع العاملين ومفتاح الشاهد والشهود الخارجيين على السجل (cosigners) يتحقق منها البرنامج وحده
+  (bundle.json و data/policies و data/export و data/custody)
 
 أبقِ هذا المجلد مغلقاً عن كل من لا حاجة له بقراءته. فمن يقرؤه قد يؤذي الشخص الذي تكلّم.
 """
