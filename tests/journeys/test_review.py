@@ -86,7 +86,7 @@ def test_a_case_is_worked_on_handed_over_and_decided(
         assert "not-assigned" in refused
         _, refused = desk.reader(lead, *decide, "accept", "--reason", " ", check=2)
         assert "reason-missing" in refused
-        desk.reader(lead, *decide, "duplicate", "--reason", "as before", check=2)
+        desk.reader(lead, *decide, "accept", "--reason", "as before", "--of", other, check=2)
         desk.reader(lead, *decide, "duplicate", "--reason", "as before", "--of", other)
         _, refused = desk.reader(lead, *decide, "accept", "--reason", "no", check=1)
         assert "state-forbids" in refused
