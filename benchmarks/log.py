@@ -67,6 +67,7 @@ def arrival(session: Session, *, recorded: bool) -> None:
             "received_on": TODAY,
             "receipt": "x" * 900,
             "routed": True,
+            "kept_since": TODAY,
         },
     )
     connection.execute(

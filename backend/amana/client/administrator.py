@@ -289,4 +289,6 @@ def _id(person: str) -> str:
     try:
         return check_id(person)
     except ProtocolError:
-        raise Usage("A person or export is called by 32 letters and digits.", slug="bad-id") from None
+        raise Usage(
+            "A person or export is called by 32 letters and digits.", slug="bad-id"
+        ) from None
