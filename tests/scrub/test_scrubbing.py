@@ -206,12 +206,12 @@ def test_a_store_that_is_away_is_no_damage_and_stops_no_other_duty(own: Organisa
     assert damages(own) == set()
 
 
+# A folder in the place of an object is a fault that only a disk can have.
+@pytest.mark.parametrize("own", ["sqlite and folder"], indirect=True)
 def test_an_object_that_cannot_be_read_keeps_no_other_and_is_late_some_day(
     own: Organisation,
 ) -> None:
     spoiler = Spoiler(own)
-    if not spoiler.is_folder:
-        pytest.skip("A folder in the place of an object is a fault that a disk can have.")
     made, other = own.send(files=(b"a photo",)), own.send(files=(b"another",))
     path = spoiler.path(f"{made.case}/1")
     path.unlink()

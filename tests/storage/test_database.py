@@ -75,9 +75,9 @@ def test_an_errand_whose_lock_cannot_be_opened_is_a_database_that_cannot_be_had(
 
 def test_who_dies_lets_go_of_the_errand(database_url: str) -> None:
     holder = (
-        "import sys, time; from amana.storage.database import Database\n"
+        "import signal, sys; from amana.storage.database import Database\n"
         "with Database(sys.argv[1]).alone('deleting') as alone:\n"
-        "    print(alone, flush=True); time.sleep(600)"
+        "    print(alone, flush=True); signal.pause()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", holder, database_url], stdout=subprocess.PIPE, text=True
