@@ -157,6 +157,28 @@ def test_an_export_goes_on_where_the_network_was_cut(
     assert left(tmp_path) == ["bundle.age"]
 
 
+def test_what_the_log_never_holds_does_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("amana.client.exporting.PLACED_SECONDS", 0.0)
+    with organisation_in(tmp_path / "o") as organisation, organisation.served() as url:
+        leaving = Leaving.accepted(organisation, account=ACCOUNT, files=FILES)
+        leaving.approved()
+        # And never again: the log holds all but the opening that the export begins with.
+        sequence(organisation.services)
+        organisation.clock.follow()
+        out = tmp_path / "out"
+        out.mkdir()
+        with Place(organisation, Lying(organisation.app.wsgi_app), url).exporter(
+            leaving
+        ) as exporter:
+            found = the_export(exporter, leaving)
+            with pytest.raises(NotVerified) as error:
+                exporter.assemble(found, out / "bundle.age")
+        assert error.value.slug == "not-in-log"
+        assert left(out) == []
+
+
 def test_an_export_waits_until_cosigners_vouch_for_its_own_opening(tmp_path: Path) -> None:
     cosigner = RunningCosigner(tmp_path, "one.example/1")
     proofs = 0

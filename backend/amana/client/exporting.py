@@ -72,7 +72,9 @@ from amana.protocol.vault import OBJECT_KINDS
 
 MAX_EVENTS: Final = 5000
 PROOF_TRIES: Final = 20
-"""An event gets its place in the log within a fraction of a second; each try waits longer than that."""
+"""So often a proof is asked for at short intervals: an event gets its place in the log within a fraction of a second."""
+PLACED_SECONDS: Final = 60.0
+"""So long in all, since a server may be busy, or its sequencer just be followed by another."""
 COSIGNED_SECONDS: Final = 900.0
 """Where the root asks for cosigners, so long in all. The custody log asks them every five minutes, and opening the case
 for the export was an event itself; who gives up after seconds can never prove it."""
@@ -324,7 +326,7 @@ class Exporter(VaultExporter):
         proven = []
         is_cosigned = logs[-1].quorum > 0
         label = "Waiting for cosigners, some minutes" if is_cosigned else "Fetching proofs"
-        until = time.monotonic() + (COSIGNED_SECONDS if is_cosigned else 0.0)
+        until = time.monotonic() + (COSIGNED_SECONDS if is_cosigned else PLACED_SECONDS)
         with self._progress.step(label, len(found)) as advance:
             for content, key in found:
                 proven.append(_Event(content, key, self._proof(logs, leaf(content, key), until)))
