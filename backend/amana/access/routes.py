@@ -12,7 +12,6 @@ from amana.access.staff import DPOP_HEADER, StaffBlueprint
 from amana.access.tokens import SCHEME, issue
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 
 sessions = Blueprint("sessions", __name__, description="Staff sign in with a signed assertion.")
@@ -23,8 +22,7 @@ signing_out = StaffBlueprint("signing-out", __name__, description="Staff sign ou
 @sessions.post("/v1/sessions")
 @sessions.arguments(AssertionIn)
 @sessions.response(201, SessionOut)
-@sessions.alt_response(401, schema=Problem, content_type=MEDIA_TYPE)
-@sessions.alt_response(403, schema=Problem, content_type=MEDIA_TYPE)
+@sessions.problems(401, 403)
 @sessions.doc(parameters=[DPOP_HEADER])
 def sign_in(fields: dict[str, str]) -> dict[str, Any]:
     """Exchange an assertion for an access token of ten minutes."""

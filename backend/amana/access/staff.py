@@ -5,7 +5,6 @@ from typing import Any
 
 from amana.access.doors import staff_must_sign_in
 from amana.api.blueprints import Blueprint
-from amana.api.problems import MEDIA_TYPE, Problem
 
 DPOP_HEADER = {
     "in": "header",
@@ -26,9 +25,9 @@ class StaffBlueprint(Blueprint):
     def problems(self, *statuses: int) -> Any:
         """Document the problems that a view answers with, and that it needs a token."""
 
+        documented = super().problems(401, *statuses)
+
         def decorate(view: Any) -> Any:
-            for status in reversed((401, *statuses)):
-                view = self.alt_response(status, schema=Problem, content_type=MEDIA_TYPE)(view)
-            return self.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])(view)
+            return self.doc(security=[{"dpop": []}], parameters=[DPOP_HEADER])(documented(view))
 
         return decorate

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Blueprints whose JSON bodies can be read in one way only: what two parsers read differently is refused."""
 
+from http import HTTPStatus
 from typing import Any
 
 import flask_smorest
@@ -39,3 +40,8 @@ class Blueprint(flask_smorest.Blueprint):
     def arguments(self, schema: Any, **options: Any) -> Any:
         """Parse with one instance of a schema, which would otherwise be made for every request."""
         return super().arguments(schema() if isinstance(schema, type) else schema, **options)
+
+    def problems(self, *statuses: int) -> Any:
+        """Document the problems that a view answers with, by their references."""
+        # One wrapper for all: `alt_response` would put one for each between every request and its view.
+        return self.doc(responses={status: HTTPStatus(status).name for status in statuses})

@@ -9,7 +9,6 @@ from amana.access.doors import actor
 from amana.access.staff import StaffBlueprint
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 from amana.consent import service
 from amana.consent.destroying import destroy_behind
@@ -29,10 +28,7 @@ histories = StaffBlueprint("histories", __name__, description="What a witness si
 @control.post("/v1/control")
 @control.arguments(StatementIn)
 @control.response(200, StatusOut)
-@control.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
-@control.alt_response(409, schema=Problem, content_type=MEDIA_TYPE)
-@control.alt_response(410, schema=Problem, content_type=MEDIA_TYPE)
-@control.alt_response(422, schema=Problem, content_type=MEDIA_TYPE)
+@control.problems(404, 409, 410, 422)
 def state(fields: dict[str, Any]) -> dict[str, Any]:
     """Tell how a testimony stands; change its consent, withdraw it, or take that back."""
     given, statement = services(), parse_control(fields["statement"])

@@ -5,7 +5,6 @@ from flask import Response, request
 
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 from amana.custody import reading
 from amana.errors import NotFound
@@ -21,7 +20,7 @@ logs.before_request(nobody_needs_to_sign_in)
 
 @logs.get("/log/<name>/checkpoint")
 @logs.response(200, description="The newest checkpoint, a signed note.")
-@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@logs.problems(404)
 def get_checkpoint(name: str) -> Response:
     """Give the newest checkpoint of a log."""
     with services().database.reading() as session:
@@ -31,7 +30,7 @@ def get_checkpoint(name: str) -> Response:
 
 @logs.get("/log/<name>/cosigned")
 @logs.response(200, description="The newest checkpoint that cosigners vouch for, a signed note.")
-@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@logs.problems(404)
 def get_cosigned(name: str) -> Response:
     """Give the newest checkpoint of a log with the signatures of its cosigners."""
     with services().database.reading() as session:
@@ -41,8 +40,7 @@ def get_cosigned(name: str) -> Response:
 
 @logs.get("/log/<name>/tile/<path:path>")
 @logs.response(200, description="Hashes, or entries each after its length.")
-@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
-@logs.alt_response(503, schema=Problem, content_type=MEDIA_TYPE)
+@logs.problems(404, 503)
 def get_tile(name: str, path: str) -> Response:
     """Give a tile of hashes or a bundle of entries; neither ever changes."""
     given = services()
@@ -53,7 +51,7 @@ def get_tile(name: str, path: str) -> Response:
 
 @logs.get("/log/<name>/stamps/<int:place>")
 @logs.response(200, description="Lines of size and authority.")
-@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@logs.problems(404)
 def get_stamps(name: str, place: int) -> Response:
     """Tell which time stamps cover a place of a log: the earliest of each authority."""
     with services().database.reading() as session:
@@ -63,8 +61,7 @@ def get_stamps(name: str, place: int) -> Response:
 
 @logs.get("/log/<name>/stamp/<int:size>/<file>")
 @logs.response(200, description="The checkpoint, an answer (RFC 3161), or certificates in PEM.")
-@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
-@logs.alt_response(503, schema=Problem, content_type=MEDIA_TYPE)
+@logs.problems(404, 503)
 def get_stamp(name: str, size: int, file: str) -> Response:
     """Give a file of a time stamp: what was stamped, what the authority answered, its certificates."""
     content, content_type = reading.stamp(services().blobs, name, size, file)
@@ -73,8 +70,7 @@ def get_stamp(name: str, size: int, file: str) -> Response:
 
 @logs.get("/log/<name>/proof/<leaf>")
 @logs.response(200, description="A proof (C2SP tlog-proof) to the newest checkpoint.")
-@logs.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
-@logs.alt_response(503, schema=Problem, content_type=MEDIA_TYPE)
+@logs.problems(404, 503)
 def get_proof(name: str, leaf: str) -> Response:
     """Prove that the custody log holds a leaf, given in hexadecimal; receipts tell theirs."""
     given = services()

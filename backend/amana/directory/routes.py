@@ -5,7 +5,6 @@ from flask import Response, request
 
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 from amana.directory import service
 from amana.directory.schemas import BundleIn, PublishedOut
@@ -21,7 +20,7 @@ for blueprint in (directory, directory_publication):
 
 @directory.get("/v1/directory/<path:name>")
 @directory.response(200, description="The file.")
-@directory.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@directory.problems(404)
 def get_file(name: str) -> Response:
     """Give one file of the directory."""
     given = services()
@@ -43,7 +42,7 @@ def get_file(name: str) -> Response:
 @directory_publication.post("/v1/directory")
 @directory_publication.arguments(BundleIn)
 @directory_publication.response(200, PublishedOut)
-@directory_publication.alt_response(409, schema=Problem, content_type=MEDIA_TYPE)
+@directory_publication.problems(409)
 def publish(bundle: dict[str, dict[str, str]]) -> dict[str, int]:
     """Publish a version that the officers signed."""
     given = services()

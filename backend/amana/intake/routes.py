@@ -9,8 +9,6 @@ from flask import Response, current_app, request
 from amana.api.blueprints import Blueprint
 from amana.api.body import Body
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE as PROBLEM
-from amana.api.problems import Problem
 from amana.api.services import services
 from amana.errors import NotFound, WrongMediaType
 from amana.intake import appending, receiving, uploads
@@ -42,17 +40,6 @@ for blueprint in (admission, testimonies, resumable):
     blueprint.before_request(nobody_needs_to_sign_in)
 
 
-def problems(*statuses: int) -> Any:
-    """Document the problems that a view answers with."""
-
-    def decorate(view: Any) -> Any:
-        for status in reversed(statuses):
-            view = testimonies.alt_response(status, schema=Problem, content_type=PROBLEM)(view)
-        return view
-
-    return decorate
-
-
 @admission.get("/v1/admission")
 @admission.response(200, NoticeOut)
 def today() -> dict[str, Any]:
@@ -80,7 +67,7 @@ _SUBMISSION = {
 @testimonies.response(201, AnnouncedOut)
 @testimonies.alt_response(200, schema=AnnouncedOut, description="The same bytes again.")
 @testimonies.doc(requestBody=_SUBMISSION)
-@problems(402, 409, 413, 415, 422, 503)
+@testimonies.problems(402, 409, 413, 415, 422, 503)
 def submit() -> Response:
     """Take a sealed testimony; a text-only one is received with this one request."""
     request.max_content_length = SUBMISSION_LIMIT_BYTES
@@ -140,7 +127,7 @@ def describe(capability: str) -> Response:  # noqa: ARG001
 
 @resumable.route("/v1/uploads/<capability>", methods=["HEAD"])
 @resumable.response(200)
-@problems(404, 410, 412)
+@resumable.problems(404, 410, 412)
 def offset(capability: str) -> Response:
     """Tell how many bytes of an object are durable."""
     done, size, expires_on = appending.offset_of(services(), _writers(), *_upload(capability))
@@ -156,7 +143,7 @@ _BYTES = {"required": True, "content": {uploads.MEDIA_TYPE: {"schema": _BINARY}}
 @resumable.route("/v1/uploads/<capability>", methods=["PATCH"])
 @resumable.response(204)
 @resumable.doc(requestBody=_BYTES)
-@problems(400, 404, 408, 409, 410, 411, 412, 413, 415, 422, 503)
+@resumable.problems(400, 404, 408, 409, 410, 411, 412, 413, 415, 422, 503)
 def append(capability: str) -> Response:
     """Append bytes to an object at its offset."""
     case, n = _upload(capability)
@@ -173,7 +160,7 @@ def append(capability: str) -> Response:
 
 @resumable.route("/v1/uploads/<capability>", methods=["DELETE"])
 @resumable.response(204)
-@problems(404, 409, 410, 412, 503)
+@resumable.problems(404, 409, 410, 412, 503)
 def terminate(capability: str) -> Response:
     """End an upload for good."""
     appending.remove(services(), _writers(), *_upload(capability))
@@ -183,7 +170,7 @@ def terminate(capability: str) -> Response:
 @resumable.post("/v1/uploads/<capability>/completion")
 @resumable.response(200, CompletionOut)
 @resumable.alt_response(202, schema=CompletionOut, description="Large objects are being read back.")
-@problems(404, 409, 410, 422, 503)
+@resumable.problems(404, 409, 410, 422, 503)
 def complete(capability: str) -> tuple[dict[str, Any], int, dict[str, str]]:
     """Ask for the receipt once everything was sent; may be repeated."""
     case, n = uploads.parse_capability(services().secrets, capability)

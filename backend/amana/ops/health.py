@@ -5,7 +5,6 @@ import marshmallow as ma
 
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 
 health = Blueprint("health", __name__, description="For the operator's probes.")
@@ -27,7 +26,7 @@ def live() -> dict[str, str]:
 
 @health.get("/health/ready")
 @health.response(200, HealthOut)
-@health.alt_response(503, schema=Problem, content_type=MEDIA_TYPE)
+@health.problems(503)
 def ready() -> dict[str, str]:
     """Tell that the database and the object store answer."""
     services().database.check()

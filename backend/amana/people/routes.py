@@ -12,7 +12,6 @@ from amana.access.doors import actor, directory_now
 from amana.access.staff import StaffBlueprint
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 from amana.directory import service as directory
 from amana.errors import Unprocessable
@@ -66,9 +65,7 @@ def limit_body() -> None:
 @enrolling.post("/v1/enrolments")
 @enrolling.arguments(schemas.EnrolmentIn)
 @enrolling.response(201, schemas.EnrolledOut)
-@enrolling.alt_response(403, schema=Problem, content_type=MEDIA_TYPE)
-@enrolling.alt_response(409, schema=Problem, content_type=MEDIA_TYPE)
-@enrolling.alt_response(422, schema=Problem, content_type=MEDIA_TYPE)
+@enrolling.problems(403, 409, 422)
 def enrol(fields: dict[str, Any]) -> dict[str, str]:
     """Bring the public keys with which an invited person will work; the invitation is used up."""
     given = services()

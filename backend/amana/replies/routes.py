@@ -10,7 +10,6 @@ from amana.access.doors import actor, directory_now
 from amana.access.staff import StaffBlueprint
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
-from amana.api.problems import MEDIA_TYPE, Problem
 from amana.api.services import services
 from amana.directory import service as directory
 from amana.protocol.encoding import unb64
@@ -56,7 +55,7 @@ def limit_body() -> None:
 @drop.get("/v1/drop/<bits>/<shard>")
 @drop.response(200, content_type="application/octet-stream")
 @drop.alt_response(304, description="The shard is the one that the client has.")
-@drop.alt_response(404, schema=Problem, content_type=MEDIA_TYPE)
+@drop.problems(404)
 def shard(bits: str, shard: str) -> Response:
     """Give a whole shard; its bytes change once a day, with the batch."""
     if not (_NUMBER.fullmatch(bits) and _NUMBER.fullmatch(shard)):
