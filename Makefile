@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ONCE ?=
 WORKERS ?= auto
+# Where this is set, each of a thousand commands of the tests would compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint bench soak openapi lock clean

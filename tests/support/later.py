@@ -1,13 +1,8 @@
-"""Run a command of `amana` on another day: `python -m tests.support.later DAYS COMMAND…`; the clock goes on from there."""
+"""Run a command of `amana` on another day: `python -m tests.support.later DAYS COMMAND…`."""
 
 import sys
-from datetime import UTC, datetime, timedelta
 
-import time_machine
-
-from amana.cli import main
+from tests.support.commands import later
 
 if __name__ == "__main__":
-    ahead = datetime.now(UTC) + timedelta(days=int(sys.argv.pop(1)))
-    with time_machine.travel(ahead, tick=True):
-        main()
+    later(int(sys.argv[1]), sys.argv[2:])

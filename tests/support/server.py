@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.support import commands
+
 AMANA = [sys.executable, "-m", "amana.cli"]
 LATER = [sys.executable, "-m", "tests.support.later"]
 PASSPHRASE = "demo"
@@ -35,13 +37,10 @@ def amana(
     days: int = 0,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command as a person would, on a day to come; `check` is the exit status it must have."""
-    done = subprocess.run(
-        [*command(days), *map(str, arguments)],
-        env={**os.environ, "AMANA_PASSPHRASE": PASSPHRASE, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    done = commands.run(
+        [*map(str, arguments)],
+        {**os.environ, "AMANA_PASSPHRASE": PASSPHRASE, **(env or {})},
+        days=days,
     )
     if check is not None:
         assert done.returncode == check, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
