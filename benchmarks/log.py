@@ -142,9 +142,9 @@ def writing(url: str, seconds: float, *, recorded: bool) -> Iterator[list[float]
 
 
 def probe(database: Database, count: int, pause_seconds: float) -> dict[str, float]:
-    """Record events and see when each has its place, and when a published checkpoint covers it; milliseconds."""
+    """Record events and see when each has its place, and when a published checkpoint covers one in ten; milliseconds."""
     placed, published = [], []
-    for _ in range(count):
+    for turn in range(count):
         time.sleep(pause_seconds)
         event = {"v": 1, "kind": "probe", "id": random_id()}
         with database.transaction() as session:
@@ -152,13 +152,18 @@ def probe(database: Database, count: int, pause_seconds: float) -> dict[str, flo
         began = time.perf_counter()
         place = None
         while place is None:
+            # Whoever asks without a pause waits for a core like the writers, and measures that.
+            time.sleep(0.001)
             with database.watching() as connection:
                 place = connection.execute(
                     sa.select(LoggedLeaf.place).where(LoggedLeaf.entry == entry)
                 ).scalar()
         placed.append(1000 * (time.perf_counter() - began))
+        if turn % 10:
+            continue
         size = 0
         while size <= place:
+            time.sleep(0.001)
             with database.watching() as connection:
                 size = connection.execute(
                     sa.select(PublishedCheckpoint.size)
@@ -170,7 +175,7 @@ def probe(database: Database, count: int, pause_seconds: float) -> dict[str, flo
         "placed_ms_p50": round(median(placed), 1),
         "placed_ms_p99": round(quantiles(placed, n=100)[98], 1),
         "published_ms_p50": round(median(published), 1),
-        "published_ms_p99": round(quantiles(published, n=100)[98], 1),
+        "published_ms_most": round(max(published), 1),
     }
 
 
@@ -244,8 +249,7 @@ def alone(url: str, folder: Path, count: int = 50_000) -> dict[str, float]:
         began = time.perf_counter()
         done = 1
         while done:
-            with given.database.transaction() as session:
-                done = number(session, given.term, given.log.id, custody.CUSTODY)
+            done = number(given.database, given.term, given.log.id, custody.CUSTODY)
         placed = time.perf_counter()
         while given.publisher.publish(given.term, given.log):
             pass

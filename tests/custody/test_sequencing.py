@@ -15,8 +15,8 @@ from amana.custody.sequencing import (
     Term,
     fence,
     is_over,
-    is_waiting,
     number,
+    waiting,
 )
 from amana.protocol.logleaf import root_leaf
 from amana.storage.database import Database
@@ -44,13 +44,13 @@ def test_an_event_and_its_leaf_are_there_together(log: Logging) -> None:
     with log.database.reading() as session:
         assert sorted(session.scalars(sa.select(Event.leaf))) == sorted(log.recorded)
     with log.database.watching() as connection:
-        assert is_waiting(connection)
+        assert waiting(connection) == {"custody"}
         term = log.lease().hold()
         assert term is not None
         log.number(term)
-        assert not is_waiting(connection)
+        assert waiting(connection) == set()
         log.record()
-        assert is_waiting(connection)
+        assert waiting(connection) == {"custody"}
 
 
 def test_the_two_kinds_do_not_mix(log: Logging) -> None:
@@ -185,8 +185,7 @@ def test_sequencers_that_depose_each_other_all_the_time_leave_no_gap_and_nothing
                 try:
                     if term := lease.hold():
                         for _ in range(3):
-                            with log.database.transaction() as session:
-                                number(session, term, opened.id, log.kind, 4)
+                            number(log.database, term, opened.id, log.kind, 4)
                 except Deposed:
                     deposed.append(1)
         except BaseException as error:

@@ -108,22 +108,22 @@ def is_over(session: Session, term: Term) -> bool:
     return (found.holder, found.term) != (term.holder, term.number)
 
 
-def is_waiting(connection: sa.Connection) -> bool:
-    """Tell whether any leaf waits; locks nothing, so that it can be asked a hundred times a second."""
-    return connection.execute(_OLDEST).scalar() is not None
+def waiting(connection: sa.Connection) -> frozenset[str]:
+    """Return of which kinds a leaf waits; locks nothing, so that it can be asked a hundred times a second."""
+    return frozenset(connection.execute(_KINDS).scalars())
 
 
-_OLDEST = sa.select(_WAITING.c.id).order_by(_WAITING.c.id).limit(1)
+_KINDS = sa.select(_WAITING.c.kind).distinct()
 
-# What `_number` does, in one statement: what takes the log's time otherwise is not the work but the way there.
-# Where `beaten` finds no row of this term, `number` raises, and nothing of the rest has happened.
+# What `_number` does, in one statement that is a transaction of its own: what takes the log's time otherwise is
+# not the work but the way there. Where `beaten` finds no row of this term, nothing of the rest happens.
 _NUMBER_AT_ONCE = sa.text("""
 WITH beaten AS (
     UPDATE sequencer_lease SET beat = beat + 1 WHERE holder = :holder AND term = :term RETURNING id
 ), taken AS (
     DELETE FROM waiting_leaves WHERE id IN (
         SELECT id FROM waiting_leaves
-        WHERE kind = :kind ORDER BY id LIMIT :batch
+        WHERE kind = :kind AND EXISTS (SELECT 1 FROM beaten) ORDER BY id LIMIT :batch
     ) RETURNING id, entry
 ), counted AS (
     UPDATE logs SET size = size + (SELECT count(*) FROM taken)
@@ -137,13 +137,14 @@ SELECT (SELECT count(*) FROM beaten) AS beaten, (SELECT count(*) FROM placed) AS
 """)
 
 
-def number(session: Session, term: Term, log: int, kind: str, limit: int = BATCH) -> int:
+def number(database: Database, term: Term, log: int, kind: str, limit: int = BATCH) -> int:
     """Move the oldest waiting leaves of one kind into a log, in the order of writing; returns how many.
 
     Raises Deposed.
     """
-    if session.connection().dialect.name != "postgresql":
-        return _number(session, term, log, kind, limit)
+    if database.is_sqlite:
+        with database.transaction() as session:
+            return _number(session, term, log, kind, limit)
     named = {
         "holder": term.holder,
         "term": term.number,
@@ -151,7 +152,8 @@ def number(session: Session, term: Term, log: int, kind: str, limit: int = BATCH
         "log": log,
         "batch": limit,
     }
-    row = session.connection().execute(_NUMBER_AT_ONCE, named).one()
+    with database.watching() as connection:
+        row = connection.execute(_NUMBER_AT_ONCE, named).one()
     if not row.beaten:
         raise Deposed
     return int(row.placed)

@@ -8,11 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import sqlalchemy as sa
-
 from amana.api.services import Services
 from amana.custody.publishing import LogRefused, OpenLog, Publisher, open_log
-from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, is_waiting, number
+from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, number, waiting
 from amana.custody.service import CUSTODY, DIRECTORY
 from amana.directory import service as directory
 from amana.errors import Refusal
@@ -26,8 +24,10 @@ from amana.storage.database import Database, DatabaseUnavailable
 LOOK_SECONDS: Final = 0.015
 """How often the queue is looked at; leaves that came meanwhile get their places together."""
 
-GATHER_SECONDS: Final = 0.05
-"""How long leaves gather between two checkpoints, when one comes after the other: each costs the same few files."""
+GATHER_SECONDS: Final = 0.25
+"""How long leaves gather between two checkpoints, when one comes after the other: each costs the same few files.
+
+The first leaf after a pause is published at once."""
 
 BEAT_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 1.0
@@ -92,11 +92,10 @@ def take_up(
 
 def give_places(database: Database, work: Work) -> int:
     """Give places to what waits for the open logs, a batch of each; returns how many leaves."""
-    total = 0
-    for log, _ in work.open:
-        with database.transaction() as session:
-            total += number(session, work.term, log.id, log.kind)
-    return total
+    with database.watching() as connection:
+        kinds = waiting(connection)
+    logs = [log for log, _ in work.open if log.kind in kinds]
+    return sum(number(database, work.term, log.id, log.kind) for log in logs)
 
 
 class Sequencer:
@@ -175,16 +174,9 @@ class Sequencer:
             self._stopping.wait(PAUSE_SECONDS)
             self._beaten_at = None
             return
-        with self._database.watching() as connection:
-            self._watch(connection)
-
-    def _watch(self, connection: sa.Connection) -> None:
-        """Look after the queue until the next beat, over one connection."""
-        work = self._work
-        while work is not None and not self._is_due() and not self._stopping.is_set():
-            if is_waiting(connection) and give_places(self._database, work):
-                self._placed.set()
-            self._stopping.wait(LOOK_SECONDS)
+        if give_places(self._database, self._work):
+            self._placed.set()
+        self._stopping.wait(LOOK_SECONDS)
 
     def _is_due(self) -> bool:
         return self._beaten_at is None or time.monotonic() - self._beaten_at >= BEAT_SECONDS
@@ -253,4 +245,4 @@ def sequence(services: Services) -> dict[str, int]:
 
 def _is_waiting(database: Database) -> bool:
     with database.watching() as connection:
-        return is_waiting(connection)
+        return bool(waiting(connection))
