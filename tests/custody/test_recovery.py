@@ -13,7 +13,7 @@ from amana.api.services import Services
 from amana.app import make_services
 from amana.client.directory import read_root
 from amana.config import read_config
-from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint
+from amana.custody.models import CosignedCheckpoint, Log, LoggedLeaf, PublishedCheckpoint
 from amana.custody.publishing import (
     LogDamaged,
     LogForked,
@@ -246,6 +246,37 @@ def test_what_has_a_place_and_was_not_published_when_a_log_ends_goes_into_the_ne
         ]
         assert [one.status_code for one in answers] == ([200, 404] if number < 2 else [404, 200])
     assert states(organisation, whole=True)["custody"] == "closed"
+
+
+def test_what_no_cosigner_vouched_for_when_a_log_ends_goes_into_the_next_too(
+    organisation: Organisation,
+) -> None:
+    services, database = organisation.services, organisation.services.database
+    made = [organisation.send() for _ in range(3)]
+    sequence(services)
+    with database.transaction() as session:
+        published = session.scalars(
+            sa.select(PublishedCheckpoint)
+            .join(Log, Log.id == PublishedCheckpoint.log)
+            .where(Log.kind == "custody")
+        ).one()
+        session.add(CosignedCheckpoint(log=published.log, size=2, note=published.note))
+    officers = Officers(organisation)
+    for reopened in (1, 2):
+        officers.rotate(reopen=["custody"])
+        sequence(services)
+        sizes = {one.name: one.published for one in standings(services)}
+        # Once: the log after the next one does not take it again.
+        assert (sizes["custody"], sizes["custody-2"]) == (3, 1)
+        assert sizes.get("custody-3") == (None if reopened == 1 else 0)
+    client, key = organisation.app.test_client(), officers.pins().custody_log
+    for number, one in enumerate(made):
+        leaf = verify_receipt(_receipt(organisation, one.case), key.public).leaf
+        answers = [
+            client.get(f"/log/{name}/proof/{leaf.hex()}").status_code
+            for name in ("custody", "custody-2")
+        ]
+        assert answers == [200, 404 if number < 2 else 200]
 
 
 def test_a_log_that_ended_is_not_brought_back_by_a_root(organisation: Organisation) -> None:

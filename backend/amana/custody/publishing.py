@@ -23,8 +23,15 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from amana.custody.models import Log, LoggedLeaf, PublishedCheckpoint, WaitingLeaf
+from amana.custody.models import (
+    CosignedCheckpoint,
+    Log,
+    LoggedLeaf,
+    PublishedCheckpoint,
+    WaitingLeaf,
+)
 from amana.custody.sequencing import Deposed, Term, is_over
+from amana.custody.service import CUSTODY
 from amana.errors import Unavailable
 from amana.protocol.checkpoint import (
     Checkpoint,
@@ -140,13 +147,11 @@ def open_log(
         raise LogKeyDiffers
     edge = examine(database, store, kind, key)
     with database.reading() as session:
-        ended = session.scalars(
-            sa.select(Log).where(Log.kind == kind, Log.origin != key.name)
-        ).all()
+        # Those before it ended when it began.
+        last = sa.select(Log).where(Log.kind == kind, Log.origin != key.name)
+        ended = session.scalar(last.order_by(Log.id.desc()).limit(1))
     # Looked up before, so that no lock waits for the store.
-    stored = {
-        one.id: stored_checkpoint(store, log_key(one.origin, one.public_key)) for one in ended
-    }
+    stored = ended and stored_checkpoint(store, log_key(ended.origin, ended.public_key))
     with database.transaction() as session:
         log = find_log(session, key, kind)
         if log is None:
@@ -160,9 +165,8 @@ def open_log(
                 size=0,
                 frozen=False,
             )
-            for one in ended:
-                checkpoint = stored[one.id]
-                _end(session, one.id, kind, checkpoint.size if checkpoint else 0)
+            if ended is not None:
+                _end(session, ended.id, kind, stored.size if stored else 0)
             session.add(log)
             session.flush()
         return OpenLog(log.id, kind, key, signing), edge
@@ -171,21 +175,23 @@ def open_log(
 def _end(session: Session, log: int, kind: str, stored: int) -> None:
     """End a log at what was published of it; what had a place and was not published waits for the log that follows.
 
-    The row of what is published is locked, so that nothing more of it is given out meanwhile.
+    Of events, also what no cosigner vouched for yet: they may never sign for this log again, and an export
+    needs them. The row of what is published is locked, so that nothing more of it is given out meanwhile.
     """
     row = sa.select(_PUBLISHED.c.size).where(_PUBLISHED.c.log == log).with_for_update()
     end = max(stored, session.execute(row).scalar() or 0)
     size = session.execute(sa.select(_LOGS.c.size).where(_LOGS.c.id == log)).scalar_one()
-    if size <= end:
-        return
+    cosigned = session.get(CosignedCheckpoint, log) if kind == CUSTODY else None
+    first = end if cosigned is None else min(end, cosigned.size)
     rest = sa.select(sa.literal(kind), _LEAVES.c.entry).where(
-        _LEAVES.c.log == log, _LEAVES.c.place >= end, _LEAVES.c.place < size
+        _LEAVES.c.log == log, _LEAVES.c.place >= first, _LEAVES.c.place < size
     )
     waiting = table_of(WaitingLeaf)
     session.execute(
         sa.insert(waiting).from_select(["kind", "entry"], rest.order_by(_LEAVES.c.place))
     )
-    session.execute(sa.update(_LOGS).where(_LOGS.c.id == log).values(size=end))
+    if size > end:
+        session.execute(sa.update(_LOGS).where(_LOGS.c.id == log).values(size=end))
 
 
 def examine(database: Database, store: BlobStore, kind: str, key: NoteKey) -> Edge:
