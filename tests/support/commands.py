@@ -31,6 +31,9 @@ def run(
     """Run a command to its end, with this environment alone and a clock so many days ahead."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
+        # So that a command that cannot even begin is told from one that says nothing by its status alone.
+        out.touch()
+        err.touch()
         process = _forking.Process(
             target=_command, args=(list(arguments), dict(env), days, Path.cwd(), out, err)
         )
