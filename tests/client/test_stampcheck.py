@@ -1,5 +1,6 @@
 """What a bundle's time stamps show to whoever trusts their authority; one that does not hold is named, whoever signed it."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from amana.client.bundle import opened_bundle
 from amana.client.bundlecheck import check_bundle, read_contents
 from amana.client.directory import read_root
 from amana.client.errors import NotVerified
+from amana.client.keyfile import write_key
 from amana.client.log import from_server
 from amana.client.stampcheck import says_nothing
 from amana.client.stamps import Placed, fetch_stamps
@@ -22,6 +24,7 @@ from amana.protocol.receipt import leaf
 from amana.protocol.tlogproof import TlogProof
 from tests.support.authority import Authority
 from tests.support.bundles import Bundle, bundle_in, faults, listed_anew
+from tests.support.server import PASSPHRASE, amana
 
 FIRST = "data/stamps/1/"
 
@@ -57,6 +60,24 @@ def test_it_says_in_words_until_when_the_case_existed(bundle: Bundle, tmp_path: 
     assert found.detail.startswith("the testimony existed at the latest on 20")
     assert " UTC, says Clock of the Tests; " in found.detail
     assert not says_nothing(found)
+
+
+def test_a_partner_sees_it_where_they_name_the_authority(bundle: Bundle, tmp_path: Path) -> None:
+    root = tmp_path / "root.json"
+    root.write_bytes(bundle.root)
+    key = write_key(bundle.partner, tmp_path, PASSPHRASE, work_factor=4)
+    arguments = [
+        *("partner", "receive", bundle.made.file, "--root", root, "--key", key, "--json"),
+        *("--receipt", tmp_path / "receipt.json", "--out", tmp_path / "out"),
+    ]
+    pem = bundle.authority.folder / "root.pem"
+    wrong = amana(*arguments, "--authority", key, check=2)
+    assert wrong.stderr.startswith("timestamp-")
+    assert not (tmp_path / "out").exists()
+    checks = json.loads(amana(*arguments, "--authority", pem).stdout)["checks"]
+    [stamps] = [one for one in checks if one["name"] == "stamps"]
+    assert stamps["ok"]
+    assert " UTC, says Clock of the Tests; " in stamps["detail"]
 
 
 def test_whom_nobody_vouched_for_does_not_count_and_is_no_fault(

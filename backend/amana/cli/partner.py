@@ -10,7 +10,7 @@ import click
 
 from amana.cli.options import FILE, json_option, root_option
 from amana.cli.staff import key_option
-from amana.cli.verify import show_checks
+from amana.cli.verify import authorities_in, authority_option, show_checks
 from amana.client.errors import NotVerified, Usage
 from amana.client.handover import receive as receive_bundle
 from amana.client.keyfile import read_key, read_passphrase
@@ -37,6 +37,7 @@ def partner() -> None:
 )
 @root_option
 @key_option
+@authority_option
 @json_option
 @click.pass_context
 def receive(
@@ -46,6 +47,7 @@ def receive(
     receipt: Path,
     root: Path,
     key: Path,
+    authorities: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Open the sealed bundle FILE with your key, check all of it, and sign for it."""
@@ -58,6 +60,7 @@ def receive(
         out,
         datetime.now(UTC).date(),
         progress_for(as_json=as_json),
+        authorities_in(authorities),
     )
     if received.receipt is not None:
         try:

@@ -44,6 +44,13 @@ from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT_BYTES
 from amana.protocol.tlogproof import SUFFIX
 
 IDENTITY_LIMIT_BYTES = 64 * 1024
+authority_option = click.option(
+    "--authority",
+    "authorities",
+    type=FILE,
+    multiple=True,
+    help="Certificates (PEM) of an authority of time stamps whose word counts for you; get them from itself.",
+)
 PROVEN = {
     "root": "The officers of the service vouch for what follows",
     "files": "The bundle is whole, and nothing in it was altered",
@@ -174,13 +181,7 @@ def log(
     type=FILE,
     help="What opens a sealed bundle: your key file, or a file with AGE-SECRET-KEY-PQ-1….",
 )
-@click.option(
-    "--authority",
-    "authorities",
-    type=FILE,
-    multiple=True,
-    help="Certificates (PEM) of an authority of time stamps whose word counts for you; get them from itself.",
-)
+@authority_option
 @json_option
 @click.pass_context
 def bundle(
@@ -192,7 +193,7 @@ def bundle(
     as_json: bool,
 ) -> None:
     """Check an exported bundle: a folder, its archive, or the sealed file. Nothing is written."""
-    trusted = [one for file in authorities for one in _authority(file)]
+    trusted = authorities_in(authorities)
     key = None if identity is None else _identity(identity)
     with (
         opened_bundle(place, key) as entries,
@@ -227,11 +228,15 @@ def _show_custody_checks(checks: Sequence[Check]) -> None:
     show_checks(checks, proven, [words for _, words in NOT_IN_CUSTODY], "custody")
 
 
-def _authority(path: Path) -> tuple[Certificate, ...]:
-    try:
-        return read_roots(read_limited(path, CHAIN_LIMIT_BYTES))
-    except ProtocolError as error:
-        raise Usage(f"{path}: {error.title}", slug=error.slug) from None
+def authorities_in(paths: Sequence[Path]) -> list[Certificate]:
+    """Return the certificates of authorities whose word counts. Raises Usage."""
+    trusted: list[Certificate] = []
+    for path in paths:
+        try:
+            trusted += read_roots(read_limited(path, CHAIN_LIMIT_BYTES))
+        except ProtocolError as error:
+            raise Usage(f"{path}: {error.title}", slug=error.slug) from None
+    return trusted
 
 
 def _identity(path: Path) -> Identity | None:

@@ -2,10 +2,13 @@
 """The partner's end: open a sealed bundle, check all of it, keep it in a folder, and sign for it. Without a network."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
+
+from cryptography.x509 import Certificate
 
 from amana.client.bundle import opened_bundle, size_of, unpack
 from amana.client.bundlecheck import check_bundle, read_contents
@@ -29,10 +32,17 @@ class Received:
 
 
 def receive(
-    file: Path, keys: PersonKeys, root: bytes, out: Path, today: date, progress: Progress
+    file: Path,
+    keys: PersonKeys,
+    root: bytes,
+    out: Path,
+    today: date,
+    progress: Progress,
+    authorities: Sequence[Certificate] = (),
 ) -> Received:
     """Open a sealed bundle into the folder `out`; what does not verify leaves nothing there and no receipt.
 
+    `authorities` are those whose time stamps count.
     Raises NotVerified when it is not sealed to this partner, and Usage.
     """
     keys.intake_recipient  # noqa: B018  Refuses a role that opens nothing.
@@ -50,7 +60,7 @@ def receive(
             progress.step("Opening and checking", size_of(file)) as advance,
         ):
             contents = read_contents(unpack(entries, place / TOP), advance)
-        checks = check_bundle(contents, root)
+        checks = check_bundle(contents, root, authorities)
         if "sealed" not in sealed or not all(one.ok for one in checks):
             return Received(checks, None)
         index = parse_index(contents.small[INDEX])
