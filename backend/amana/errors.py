@@ -148,3 +148,11 @@ class Unavailable(Refusal):
         self, title: str | None = None, *, retry_after_seconds: int = 30, **more: Any
     ) -> None:
         super().__init__(title, headers={"Retry-After": str(retry_after_seconds)}, **more)
+
+
+class OtherFailed(Exception):
+    """Somebody whom this server asked did not give what was asked for; `slug` says why, for the log."""
+
+    def __init__(self, slug: str) -> None:
+        self.slug = slug
+        super().__init__(slug)

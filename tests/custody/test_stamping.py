@@ -44,7 +44,8 @@ class Stamped:
 
     def round(self, **options: bool) -> int:
         """Let a process that knows nothing of the ones before ask for what is owed."""
-        return Stamper(self.services, self.services.database, again_seconds=0).round(**options)
+        stamper = Stamper(self.services, self.services.database, again_seconds=0, **options)
+        return stamper.round()
 
     def key(self, name: str = "custody") -> NoteKey:
         pins = read_root(self.organisation.root)

@@ -134,7 +134,8 @@ def bundle_in(folder: Path) -> Iterator[Bundle]:
         assert stamping.round() == 2
         leaving.approved()
         sequence(organisation.services)
-        assert stamping.round(anew=True) == 1
+        stamping.anew = True
+        assert stamping.round() == 1
         translation, redaction = folder / "translation.txt", folder / "redaction.jpg"
         translation.write_bytes(b"[SYNTHETIC] translated")
         redaction.write_bytes(b"a photo without a face")

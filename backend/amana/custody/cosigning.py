@@ -18,6 +18,7 @@ from amana.client.errors import ClientError
 from amana.client.transport import Transport
 from amana.custody.models import CosignedCheckpoint, Log, PublishedCheckpoint
 from amana.custody.publishing import TileFetcher, add_signatures
+from amana.errors import OtherFailed
 from amana.protocol.checkpoint import (
     Checkpoint,
     Cosigner,
@@ -45,12 +46,8 @@ SILENCE_SECONDS: Final = 10.0
 CLOCKS_SECONDS: Final = 24 * 3600
 
 
-class CosignerFailed(Exception):
-    """A cosigner gave no signature; `slug` says why, for the log."""
-
-    def __init__(self, slug: str) -> None:
-        self.slug = slug
-        super().__init__(slug)
+class CosignerFailed(OtherFailed):
+    """A cosigner gave no signature."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from amana.client.transport import Transport
 from amana.config import Config
 from amana.custody.cosigning import newest
 from amana.custody.models import Log, StampingRound, TimeStamp
+from amana.errors import OtherFailed
 from amana.protocol.checkpoint import CheckpointInvalid, NoteKey, parse_checkpoint
 from amana.protocol.timestamp import (
     CHAIN_LIMIT_BYTES,
@@ -51,12 +52,8 @@ TYPES: Final[Mapping[str, str]] = {
 _ROUNDS, _STAMPS, _LOGS = map(table_of, (StampingRound, TimeStamp, Log))
 
 
-class StampFailed(Exception):
-    """An authority gave no stamp that holds; `slug` says why, for the log."""
-
-    def __init__(self, slug: str) -> None:
-        self.slug = slug
-        super().__init__(slug)
+class StampFailed(OtherFailed):
+    """An authority gave no stamp that holds."""
 
 
 @dataclass(frozen=True)

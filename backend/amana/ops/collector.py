@@ -3,23 +3,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
-from sqlalchemy.exc import IntegrityError
-
 from amana.api.services import Services
-from amana.custody.cosigning import Address, CosignerFailed, ask, keep, newest, operators, times
+from amana.custody.cosigning import Address, ask, keep, newest, operators, times
 from amana.custody.models import Log
-from amana.custody.publishing import LogRefused, TileFetcher
+from amana.custody.publishing import TileFetcher
 from amana.directory import service as directory
-from amana.errors import Refusal
-from amana.logs import log_event, log_failure
+from amana.ops.asking import Asker
 from amana.protocol.checkpoint import Cosigner, Note, NoteKey, with_signatures
 from amana.protocol.directory import RootPins
-from amana.storage.blobs import StoreUnavailable
-from amana.storage.database import Database, DatabaseUnavailable
 
 LOOK_SECONDS: Final = 0.5
 ROUND_SECONDS: Final = 15.0
@@ -47,71 +43,46 @@ class Gathering:
 
 
 @dataclass
-class Collector:
+class Collector(Asker):
     """Asks every cosigner that the root in force pins and the settings give an address.
 
-    Owned by one thread; those that ask cosigners only add to a gathering, under the lock. Two processes may do
-    it at once: a cosigner signs for both.
+    Those that ask only add to a gathering, under the lock. Two processes may do it at once: a cosigner signs for both.
     """
 
-    services: Services
-    database: Database
-    leads: Callable[[], bool] = lambda: True
-    custody_seconds: float = CUSTODY_SECONDS
+    name = "cosigning"
+    look_seconds = LOOK_SECONDS
+    first_seconds = 1.0
+
     again_seconds: float = AGAIN_SECONDS
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _stopping: threading.Event = field(default_factory=threading.Event)
+    custody_seconds: float = CUSTODY_SECONDS
     _gatherings: dict[str, Gathering] = field(default_factory=dict)
-    _busy: set[tuple[str, str]] = field(default_factory=set)
-    _failures: dict[tuple[str, str], int] = field(default_factory=dict)
-    _not_before: dict[tuple[str, str], float] = field(default_factory=dict)
     _pins: tuple[int | None, RootPins | None] = (None, None)
-    _thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin to look after the logs, if any cosigner has an address."""
-        if self.services.config.cosigners:
-            self._thread = threading.Thread(target=self._repeat, name="cosigning", daemon=True)
-            self._thread.start()
-
-    def stop(self) -> None:
-        """End; what is being asked just now is lost, and asked again by who comes next."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-        self.database.dispose()
-
-    def _repeat(self) -> None:
-        while not self._stopping.wait(LOOK_SECONDS):
-            try:
-                if self.leads():
-                    self.round(0)
-            except (DatabaseUnavailable, StoreUnavailable, Refusal):
-                log_event("cosigning-failed")
-                self._stopping.wait(LOOK_SECONDS)
-            except Exception as error:
-                # Whatever it was: cosigners must be asked again once it is over.
-                log_failure(error, None, "cosigning")
-                self._stopping.wait(self.again_seconds)
+    @property
+    def is_needed(self) -> bool:
+        return bool(self.services.config.cosigners)
 
     def round(self, seconds: float = ROUND_SECONDS) -> int:
         """Ask whoever is due about both logs and wait for answers; returns how many of the logs have their quorum."""
         pins = self._pinned()
         if pins is None:
             return 0
-        asking = [
-            thread
-            for log in (pins.directory_log, pins.custody_log)
-            for thread in self._ask_about(log, pins)
-        ]
-        until = time.monotonic() + seconds
-        for thread in asking:
-            thread.join(timeout=max(0.0, until - time.monotonic()))
+        self.ask_and_wait(seconds)
         with self._lock:
             return sum(
                 len(operators(one.note, pins)) >= max(1, pins.quorum)
                 for one in self._gatherings.values()
             )
+
+    def ask_all(self) -> list[threading.Thread]:
+        pins = self._pinned()
+        if pins is None:
+            return []
+        return [
+            thread
+            for log in (pins.directory_log, pins.custody_log)
+            for thread in self._ask_about(log, pins)
+        ]
 
     def _pinned(self) -> RootPins | None:
         with self.database.reading() as session:
@@ -127,15 +98,13 @@ class Collector:
         gathering = self._gather(log, pins)
         if gathering is None:
             return []
-        threads = []
-        for cosigner in self._due(gathering, pins):
-            self._busy.add((log.name, cosigner.key.vkey))
-            thread = threading.Thread(
-                target=self._ask, args=(gathering, cosigner, pins), name="asking", daemon=True
+        return [
+            thread
+            for cosigner in self._due(gathering, pins)
+            for thread in self._begin(
+                (log.name, cosigner.key.vkey), partial(self._ask, gathering, cosigner, pins)
             )
-            threads.append(thread)
-            thread.start()
-        return threads
+        ]
 
     def _gather(self, log: NoteKey, pins: RootPins) -> Gathering | None:
         """Return what is to be cosigned now: the newest checkpoint, or the one that is being asked about."""
@@ -161,43 +130,22 @@ class Collector:
         oldest = time.time() - min(life / RENEWALS, RENEW_SECONDS)
         with self._lock:
             signed = times(gathering.note, pins)
-            busy = set(self._busy)
-        origin = gathering.log.origin
         return [
             one
             for one in pins.cosigners
             if one.key.name in self.services.config.cosigners
             and signed.get((one.key.name, one.key.id), 0) < oldest
-            and (origin, one.key.vkey) not in busy
-            and self._not_before.get((origin, one.key.vkey), 0.0) <= time.monotonic()
         ]
 
     def _ask(self, gathering: Gathering, cosigner: Cosigner, pins: RootPins) -> None:
-        which = (gathering.log.origin, cosigner.key.vkey)
         config = self.services.config
         address = Address(config.cosigners[cosigner.key.name], config.cosigner_proxy)
         tiles = TileFetcher(self.services.blobs, gathering.log.name)
-        try:
-            signature = ask(cosigner, address, gathering.note, tiles)
-            with self._lock:
-                gathering.note = with_signatures(gathering.note, [signature])
-                with self.database.transaction() as session:
-                    keep(session, self.services.blobs, gathering.log, gathering.note, pins)
-            self._failures.pop(which, None)
-            return
-        except CosignerFailed as failed:
-            log_event(failed.slug)
-        except (DatabaseUnavailable, StoreUnavailable, LogRefused, IntegrityError):
-            log_event("cosigning-failed")
-        except Exception as error:
-            log_failure(error, None, "cosigning")
-        finally:
-            self._busy.discard(which)
-        failures = self._failures.get(which, 0)
-        self._failures[which] = failures + 1
-        self._not_before[which] = time.monotonic() + min(
-            self.again_seconds, 2.0 ** min(failures, 16)
-        )
+        signature = ask(cosigner, address, gathering.note, tiles)
+        with self._lock:
+            gathering.note = with_signatures(gathering.note, [signature])
+            with self.database.transaction() as session:
+                keep(session, self.services.blobs, gathering.log, gathering.note, pins)
 
 
 def collect(services: Services) -> dict[str, int]:
