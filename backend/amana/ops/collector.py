@@ -64,10 +64,10 @@ class Collector(Asker):
 
     def round(self, seconds: float = ROUND_SECONDS) -> int:
         """Ask whoever is due about both logs and wait for answers; returns how many of the logs have their quorum."""
-        pins = self._pinned()
+        self.ask_and_wait(seconds)
+        _, pins = self._pins
         if pins is None:
             return 0
-        self.ask_and_wait(seconds)
         with self._lock:
             return sum(
                 len(operators(one.note, pins)) >= max(1, pins.quorum)
