@@ -121,7 +121,7 @@ def _log(runs: int, sizes: list[int]) -> dict[str, Any]:
                     with running_service(here, settings) as service:
                         make_demo(service, here / "demo")
                         found[f"32 who write{label}"] = log.beside(url, 8.0, runs)
-                        found |= {f"{k}{label}": v for k, v in log.how_soon(url, 16.0).items()}
+                        found |= {f"{k}{label}": v for k, v in log.how_soon(url, 8.0, runs).items()}
                     _slow_flush(url, "")
             with fresh_database(server) as url:
                 found["alone"] = log.alone(url, folder / "alone")

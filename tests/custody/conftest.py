@@ -63,7 +63,7 @@ class Logging:
         return open_log(self.database, self.store, self.kind, self.key, self.signing)[0]
 
     def number(self, term: Term, limit: int = 1000) -> int:
-        return number(self.database, term, self.open().id, self.kind, limit)
+        return number(self.database, term, {self.kind: self.open().id}, limit)
 
     def publisher(self, store: BlobStore | None = None) -> tuple[Publisher, OpenLog]:
         """Take the log up as a process does that begins."""

@@ -370,6 +370,7 @@ class Publisher:
         until = start + len(entries)
         if until == edge.size and published is not None and published >= until:
             return 0
+        self._database.settle()
         files, grown = _files(log.name, edge, start, entries)
         if files:
             self._store.put_files(files)

@@ -6,13 +6,16 @@ waiting leaves into their log in batches: one transaction takes them out of the 
 and puts them in. Either all of that is there or nothing, so that a process that dies at any
 instruction leaves neither a gap nor a leaf twice, and the next one finds what waits.
 
+A place does not wait for the disk: after a power failure the leaf waits again. Whoever signs for places has the
+database settle them first (custody/publishing.py).
+
 Two can never both number: the transaction begins with an update of the lease's row that only the holder of
 the newest term gets through, and the row stays locked to its end. Whoever was stopped and wakes up in an older
 term is turned away there. Nothing of this is held while anybody else commits.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -108,59 +111,75 @@ def is_over(session: Session, term: Term) -> bool:
     return (found.holder, found.term) != (term.holder, term.number)
 
 
-def waiting(connection: sa.Connection) -> frozenset[str]:
-    """Return of which kinds a leaf waits; locks nothing, so that it can be asked a hundred times a second."""
-    return frozenset(connection.execute(_KINDS).scalars())
+def is_waiting(connection: sa.Connection) -> bool:
+    """Tell whether a leaf of any kind waits; locks nothing."""
+    return connection.execute(_ANY_WAITING).scalar() is True
 
 
-_KINDS = sa.select(_WAITING.c.kind).distinct()
+_ANY_WAITING = sa.select(sa.exists(sa.select(_WAITING.c.id)))
 
-# What `_number` does, in one statement that is a transaction of its own: what takes the log's time otherwise is
-# not the work but the way there. Where `beaten` finds no row of this term, nothing of the rest happens.
+# What `_number` does, for all logs in one statement that is a transaction of its own, and that writes nothing when
+# nothing waits: what takes the log's time is not the work but the way there, so the question and what follows from it
+# go together. Where `beaten` finds no row of this term, nothing of the rest happens. The setting ends with it.
 _NUMBER_AT_ONCE = sa.text("""
-WITH beaten AS (
-    UPDATE sequencer_lease SET beat = beat + 1 WHERE holder = :holder AND term = :term RETURNING id
+WITH open AS (
+    SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:logs AS smallint[])) AS open (kind, log)
+), beaten AS (
+    UPDATE sequencer_lease SET beat = beat + 1
+    WHERE holder = :holder AND term = :term
+        AND EXISTS (SELECT 1 FROM waiting_leaves WHERE kind IN (SELECT kind FROM open))
+    RETURNING id
 ), taken AS (
     DELETE FROM waiting_leaves WHERE id IN (
         SELECT id FROM waiting_leaves
-        WHERE kind = :kind AND EXISTS (SELECT 1 FROM beaten) ORDER BY id LIMIT :batch
-    ) RETURNING id, entry
+        WHERE kind IN (SELECT kind FROM open) AND EXISTS (SELECT 1 FROM beaten) ORDER BY id LIMIT :batch
+    ) RETURNING id, kind, entry
 ), counted AS (
-    UPDATE logs SET size = size + (SELECT count(*) FROM taken)
-    WHERE id = :log AND EXISTS (SELECT 1 FROM taken) RETURNING size
+    UPDATE logs SET size = size + grown.count
+    FROM (SELECT log, count(*) FROM taken JOIN open USING (kind) GROUP BY log) AS grown
+    WHERE logs.id = grown.log RETURNING logs.id, logs.size
 ), placed AS (
     INSERT INTO log_leaves (log, place, entry)
-    SELECT :log, counted.size - row_number() OVER (ORDER BY taken.id DESC), taken.entry FROM taken, counted
+    SELECT log, size - row_number() OVER (PARTITION BY log ORDER BY taken.id DESC), entry
+    FROM taken JOIN open USING (kind) JOIN counted ON counted.id = log
     RETURNING place
 )
-SELECT (SELECT count(*) FROM beaten) AS beaten, (SELECT count(*) FROM placed) AS placed
+SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM placed) AS placed,
+    EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term) AS held
 """)
 
 
-def number(database: Database, term: Term, log: int, kind: str, limit: int = BATCH) -> int:
-    """Move the oldest waiting leaves of one kind into a log, in the order of writing; returns how many.
+def number(database: Database, term: Term, logs: Mapping[str, int], limit: int = BATCH) -> int:
+    """Move the oldest waiting leaves into the logs, given by kind, in the order of writing; returns how many.
 
     Raises Deposed.
     """
     if database.is_sqlite:
-        with database.transaction() as session:
-            return _number(session, term, log, kind, limit)
+        return _number_one_by_one(database, term, logs, limit)
     named = {
         "holder": term.holder,
         "term": term.number,
-        "kind": kind,
-        "log": log,
+        "kinds": list(logs),
+        "logs": list(logs.values()),
         "batch": limit,
     }
     with database.watching() as connection:
         row = connection.execute(_NUMBER_AT_ONCE, named).one()
-    if not row.beaten:
+    if not row.held:
         raise Deposed
     return int(row.placed)
 
 
-def _number(session: Session, term: Term, log: int, kind: str, limit: int) -> int:
-    fence(session, term)
+def _number_one_by_one(database: Database, term: Term, logs: Mapping[str, int], limit: int) -> int:
+    with database.watching() as connection:
+        if not is_waiting(connection):
+            return 0
+    with database.transaction() as session:
+        fence(session, term)
+        return sum(_number(session, log, kind, limit) for kind, log in logs.items())
+
+
+def _number(session: Session, log: int, kind: str, limit: int) -> int:
     oldest = (
         sa.select(_WAITING.c.id).where(_WAITING.c.kind == kind).order_by(_WAITING.c.id).limit(limit)
     )

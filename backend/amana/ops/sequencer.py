@@ -10,7 +10,7 @@ from typing import Final
 
 from amana.api.services import Services
 from amana.custody.publishing import LogRefused, OpenLog, Publisher, open_log
-from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, number, waiting
+from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, is_waiting, number
 from amana.custody.service import CUSTODY, DIRECTORY
 from amana.directory import service as directory
 from amana.errors import Refusal
@@ -91,11 +91,8 @@ def take_up(
 
 
 def give_places(database: Database, work: Work) -> int:
-    """Give places to what waits for the open logs, a batch of each; returns how many leaves."""
-    with database.watching() as connection:
-        kinds = waiting(connection)
-    logs = [log for log, _ in work.open if log.kind in kinds]
-    return sum(number(database, work.term, log.id, log.kind) for log in logs)
+    """Give places to what waits for the open logs, a batch; returns how many leaves."""
+    return number(database, work.term, {log.kind: log.id for log, _ in work.open})
 
 
 class Sequencer:
@@ -103,7 +100,7 @@ class Sequencer:
 
     Every process has one, and the one with the lease works. Any may die at any instruction (why that harms
     nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds.
-    The numbering thread alone writes `_work` and `_beaten_at`, the publishing thread `_publishing`.
+    The numbering thread alone writes `_work`, `_beaten_at` and `_has_numbered`, the publishing thread `_publishing`.
     """
 
     def __init__(self, services: Services) -> None:
@@ -115,6 +112,7 @@ class Sequencer:
         self._placed = threading.Event()
         self._work: Work | None = None
         self._beaten_at: float | None = None
+        self._has_numbered = False
         self._publishing: tuple[Work, Publisher] | None = None
         self._threads = [
             threading.Thread(target=self._repeat, args=(name, step, forget), name=name, daemon=True)
@@ -162,6 +160,7 @@ class Sequencer:
 
     def _forget_work(self) -> None:
         self._work = self._beaten_at = None
+        self._has_numbered = False
 
     def _forget_publishing(self) -> None:
         # Its edges may be behind what another process published.
@@ -176,14 +175,16 @@ class Sequencer:
             return
         if give_places(self._database, self._work):
             self._placed.set()
+            self._has_numbered = True
         self._stopping.wait(LOOK_SECONDS)
 
     def _is_due(self) -> bool:
         return self._beaten_at is None or time.monotonic() - self._beaten_at >= BEAT_SECONDS
 
     def _beat(self) -> None:
-        term = self._lease.hold()
-        self._beaten_at = time.monotonic()
+        # Whoever gave places since the last beat has beaten with each of them.
+        term = self._work.term if self._work and self._has_numbered else self._lease.hold()
+        self._beaten_at, self._has_numbered = time.monotonic(), False
         if term is None:
             self._work = None
         elif self._is_outdated(self._work, term):
@@ -245,4 +246,4 @@ def sequence(services: Services) -> dict[str, int]:
 
 def _is_waiting(database: Database) -> bool:
     with database.watching() as connection:
-        return bool(waiting(connection))
+        return is_waiting(connection)

@@ -174,6 +174,14 @@ class Database:
         with self._faults(), self.engine.connect().execution_options(**options) as connection:
             yield connection
 
+    def settle(self) -> None:
+        """Return when all that is seen to be committed is on the disk, also what did not wait for it."""
+        if self.is_sqlite:
+            return
+        with self.watching() as connection:
+            # A commit waits for all that stands before it in PostgreSQL's log, if it wrote something there.
+            connection.execute(sa.text("SELECT pg_logical_emit_message(true, 'amana', '')"))
+
     def check(self) -> None:
         """Raise DatabaseUnavailable unless a statement passes."""
         with self.reading() as session:
