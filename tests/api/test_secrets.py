@@ -39,6 +39,10 @@ WEAK = {
     "zeros": bytes(32),
     "one word": b"secret\n" * 4 + b"secr",
     "a default": b"changeme" * 4,
+    "counted": bytes(range(32)),
+    "counted down in steps": bytes(range(255, 159, -3)),
+    "a typed line": b"correct horse battery staple 4711"[:32],
+    "an encoded key": b"0123456789abcdef0f1e2d3c4b5a6978",
 }
 
 
@@ -73,13 +77,14 @@ def test_no_key_is_in_what_is_printed_of_them(folder: Path) -> None:
 
 
 def test_running_servers_see_a_new_key_and_keep_the_one_before(folder: Path) -> None:
-    running = TokenKeys(folder)
+    running, verifying = TokenKeys(folder), TokenKeys(folder)
     names, keys = [], []
     for _ in range(3):
         name, key = running.current()
         names.append(name)
         keys.append(key)
         rotate_tokens(folder)
+    assert verifying.find(names[0]) is None, "it only ever verified, and had this one"
     name, key = TokenKeys(folder).current()
     assert running.find(name) == key
     assert running.find(names[2]) == keys[2]

@@ -3,6 +3,7 @@
 
 import hashlib
 import hmac
+import itertools
 import os
 import secrets
 import threading
@@ -44,14 +45,14 @@ class Secrets:
 class TokenKeys:
     """The keys of access tokens: the newest signs, the one before still verifies. Owned by all threads of a process.
 
-    The files are looked at whenever a token is made or names an unknown key, so that a rotation needs no
-    restart and signs nobody out.
+    The files are looked at whenever a token is made or verified, so that a rotation needs no restart and signs nobody
+    out, and a second one ends the first key at once.
     """
 
     def __init__(self, folder: Path) -> None:
         self._paths = [folder / "tokens", folder / PREVIOUS_TOKENS]
         self._lock = threading.Lock()
-        self._seen: tuple[int, ...] = ()
+        self._seen: tuple[tuple[int, int], ...] = ()
         self._keys: dict[str, bytes] = {}
         self._newest = ""
         self._read()
@@ -63,25 +64,28 @@ class TokenKeys:
 
     def find(self, name: object) -> bytes | None:
         """Return the key that a token names, if it may still verify."""
-        if name not in self._keys:
-            self._read()
+        self._read()
         return self._keys.get(name) if isinstance(name, str) else None
 
     def _read(self) -> None:
+        if self._look() == self._seen:
+            return
         with self._lock:
-            seen = tuple(filter(None, map(_changed_at, self._paths)))
-            if seen == self._seen:
-                return
+            seen = self._look()
             keys = [_key(path, create=False) for path in self._paths if path.exists()]
             named = {hashlib.sha256(key).hexdigest()[:8]: key for key in keys}
             self._keys, self._newest, self._seen = named, next(iter(named)), seen
 
+    def _look(self) -> tuple[tuple[int, int], ...]:
+        return tuple(filter(None, map(_state, self._paths)))
 
-def _changed_at(path: Path) -> int | None:
+
+def _state(path: Path) -> tuple[int, int] | None:
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
         return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def rotate_tokens(folder: Path) -> None:
@@ -124,9 +128,16 @@ def _key(path: Path, *, create: bool) -> bytes:
         raise SecretsUnusable(
             f"The key {path.name!r} can be read by others; its mode must be 0600."
         )
-    if len(key) != 32 or len(set(key)) < 8:
+    if _is_weak(key):
         raise SecretsUnusable(f"The key {path.name!r} is not 32 random bytes.")
     return key
+
+
+def _is_weak(key: bytes) -> bool:
+    """Tell whether somebody typed, counted or repeated this: of 2^40 random keys not one is taken for it."""
+    steps = {later - earlier for earlier, later in itertools.pairwise(key)}
+    is_text = all(0x20 <= byte < 0x7F or byte in b"\t\r\n" for byte in key)
+    return len(key) != 32 or len(set(key)) < 8 or len(steps) < 8 or is_text
 
 
 def _make(path: Path) -> None:
