@@ -31,6 +31,8 @@ def register_tokens(app: Flask, given: Services) -> None:
         JWT_DECODE_ALGORITHMS=["HS256"],
         JWT_TOKEN_LOCATION=["headers"],
         JWT_HEADER_TYPE=SCHEME,
+        # There are no cookies: the claim `csrf` would be read by nobody.
+        JWT_COOKIE_CSRF_PROTECT=False,
         JWT_ACCESS_TOKEN_EXPIRES=timedelta(seconds=SESSION_SECONDS),
     )
     manager = JWTManager(app)
