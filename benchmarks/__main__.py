@@ -214,6 +214,7 @@ def _uploads(service: Any, client: Client, folder: Path, runs: int, size: int) -
     behind = Service(folder / "behind", service.env)
     behind.folder.mkdir()
     behind.data, behind.uds = service.data, folder / "amana.sock"
+    behind.env["AMANA_TRUSTED_HOSTS"] = "127.0.0.1"
     behind.start()
     try:
         with running_nginx(behind.uds, behind.uds, folder / "nginx", extra=webdav) as front:

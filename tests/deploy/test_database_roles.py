@@ -54,6 +54,7 @@ class Installation:
             "AMANA_DATABASE_URL": self.url(role),
             "AMANA_ADMISSION_PRICE": "0",
             "AMANA_THREADS": "8",
+            "AMANA_TRUSTED_HOSTS": "127.0.0.1",
         }
 
     def run_file(self, name: str, role: str = "postgres", folder: Path = SQL) -> None:
@@ -272,7 +273,7 @@ def process(installation: Installation, surface: str, path: Path) -> Iterator[No
     try:
         check = ["python3", str(DEPLOY / "healthcheck.py"), str(path)]
         wait_until(
-            lambda: subprocess.run(check, check=False).returncode == 0,
+            lambda: subprocess.run(check, env=env, check=False).returncode == 0,
             f"{surface} to be ready",
             process=running,
             log=log,

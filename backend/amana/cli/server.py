@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Commands of whoever runs the service: serve, migrate, maintain, doctor, demo, openapi."""
 
+import ipaddress
 import json
 import os
 import sys
@@ -89,6 +90,8 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
         raise click.UsageError("Give --listen or --uds, not both.")
     configure_logs()
     config = _config(data)
+    if Surface(surface) is not Surface.INTAKE and not config.trusted_hosts:
+        _refuse_strangers(listen, uds)
     _prepared(config)
     services = _services(config, create_secrets=True)
     if Surface(surface) is not Surface.DESK:
@@ -124,6 +127,26 @@ def serve(surface: str, listen: str | None, uds: Path | None, data: Path | None)
     Server(
         make, bind, workers=config.workers, threads=config.threads, ready=ready, leaving=leaving
     ).run()
+
+
+def _refuse_strangers(listen: str | None, uds: Path | None) -> None:
+    """Refuse to serve staff to others than this machine's users while any name is answered to.
+
+    A proof is good for the address that the client was told, so whoever can lead a client to another name
+    could carry its proofs here.
+    """
+    if uds is not None or (listen and not _is_this_machine(listen.rpartition(":")[0].strip("[]"))):
+        raise click.UsageError(
+            "Name the hosts that the desk is reached under, in AMANA_TRUSTED_HOSTS: others reach it"
+            " here, and a proof of staff must be for one of its own names."
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_logs(services: Services) -> None:
