@@ -3,7 +3,8 @@
 
 The order of writes is the whole argument:
 
-1. Leaves have their places in the database, committed (custody/sequencing.py). Places never change, so
+1. Leaves have their places in the database, committed (custody/sequencing.py), and that is on the disk: a place
+   is given without waiting for it, so this waits. Places never change from then on, so
    everything below follows from them: whoever repeats it, in whatever process, writes the same bytes.
 2. Tiles and entry bundles are put into the object store and durable. A crash here leaves files that no
    checkpoint speaks of yet; the next run writes them again, alike.

@@ -127,12 +127,13 @@ WITH open AS (
 ), beaten AS (
     UPDATE sequencer_lease SET beat = beat + 1
     WHERE holder = :holder AND term = :term
-        AND EXISTS (SELECT 1 FROM waiting_leaves WHERE kind IN (SELECT kind FROM open))
+        AND EXISTS (SELECT 1 FROM waiting_leaves WHERE kind = ANY (CAST(:kinds AS text[])))
     RETURNING id
 ), taken AS (
     DELETE FROM waiting_leaves WHERE id IN (
         SELECT id FROM waiting_leaves
-        WHERE kind IN (SELECT kind FROM open) AND EXISTS (SELECT 1 FROM beaten) ORDER BY id LIMIT :batch
+        WHERE kind = ANY (CAST(:kinds AS text[])) AND EXISTS (SELECT 1 FROM beaten)
+        ORDER BY id LIMIT :batch
     ) RETURNING id, kind, entry
 ), counted AS (
     UPDATE logs SET size = size + grown.count
