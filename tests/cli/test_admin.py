@@ -41,6 +41,22 @@ def test_what_makes_no_sense_is_said_before_anything_is_sent(
     amana("admin", "suspend", "a" * 32, *here, check=2)
 
 
+def test_who_waits_is_written_for_its_owner_alone_and_over_nothing(
+    service: Service, root: Path, administrator: Path, tmp_path: Path
+) -> None:
+    here = ("--server", service.url, "--root", root, "--key", administrator)
+    out = tmp_path / "pending.json"
+    amana("admin", "pending", "--out", out, *here)
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert json.loads(out.read_text()).keys() == {"enrolments"}
+    out.write_text("a key file")
+    taken = amana("admin", "pending", "--out", out, *here, check=2)
+    assert taken.stderr.startswith("file-exists: ")
+    assert out.read_text() == "a key file"
+    nowhere = amana("admin", "pending", "--out", out / "below", *here, check=2)
+    assert nowhere.stderr.startswith("file-unusable: ")
+
+
 def test_an_access_review_says_when_one_administrator_is_left(tmp_path: Path) -> None:
     with organisation_in(tmp_path) as organisation, organisation.served() as url:
         first, second = organisation.of_role("administrator")

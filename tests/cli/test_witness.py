@@ -86,6 +86,19 @@ def test_a_person_sees_the_codename_and_the_consent_text_on_the_terminal_only(ho
     assert "has arrived" in done.stdout
     amana("verify", "receipt", home.folder / "receipt", "--root", home.root)
     assert home.left() == {"receipt", "receipt.tlog-proof"}
+    for path in (home.folder / "receipt", home.folder / "receipt.tlog-proof"):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_receipt_takes_the_place_of_no_other_file(home: Home) -> None:
+    receipt, proof = home.folder / "receipt", home.folder / "receipt.tlog-proof"
+    for taken in (receipt, proof):
+        taken.write_text("something else")
+        done = home.send("--receipt-file", receipt, check=2)
+        assert done.stderr.startswith("file-exists: ")
+        assert taken.read_text() == "something else"
+        assert home.left() == {taken.name}
+        taken.unlink()
 
 
 def test_a_codename_file_is_written_once_and_used_again(home: Home) -> None:

@@ -128,7 +128,7 @@ def enrol(place: Place, role: str, *desks: str) -> tuple[Path, str]:
 def list_by_officers(place: Place, person: str) -> None:
     """Carry who waits to the officers' machines; two sign there; the third publishes."""
     administrator = place.keys("administrators")[0]
-    waiting = place.machine("administrator") / "pending.json"
+    waiting = place.machine("administrator") / f"pending-{person}.json"
     place.run("admin", "pending", "--out", waiting, key=administrator)
     first, second, third = (place.machine(f"officer-{n}") for n in (1, 2, 3))
     officers = [

@@ -13,6 +13,7 @@ from amana.cli.tables import harmless, say, show
 from amana.client.administrator import Administrator, vetting_body
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, read_passphrase, write_key
+from amana.client.newfile import refuse_taken, write_new
 from amana.client.verify import read_limited
 from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
@@ -120,12 +121,13 @@ def invitations(administrator: Administrator, as_json: bool) -> None:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @as_administrator
 def pending(administrator: Administrator, out: Path, as_json: bool) -> None:
-    """Write who waits for the officers into a file, which is carried to them by hand."""
+    """Write who waits for the officers into a new file, which is carried to them by hand.
+
+    It names vouchers and conflicts of interest: delete it when the officers have decided.
+    """
+    refuse_taken(out)
     found = administrator.listed("enrolments")
-    try:
-        out.write_text(json.dumps({"enrolments": found}, indent=1) + "\n", encoding="utf-8")
-    except OSError:
-        raise Usage("The file cannot be written.") from None
+    write_new(out, (json.dumps({"enrolments": found}, indent=1) + "\n").encode("ascii"))
     say(
         {"file": str(out), "waiting": len(found)},
         as_json,

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from amana.cli.tables import show
-from amana.client.errors import Usage
+from amana.client.newfile import write_new
 from amana.protocol.custody import Custody
 
 COLUMNS = ("what", "who", "when", "authority", "signature", "proof")
@@ -26,10 +26,4 @@ def show_custody(found: Custody) -> None:
 
 def write_page(path: Path, text: str) -> None:
     """Write a page into a new file; raises Usage where there is one."""
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError:
-        raise Usage(
-            "The page cannot be written, or is there already.", slug="file-exists"
-        ) from None
+    write_new(path, text.encode("utf-8"))

@@ -11,9 +11,10 @@ import click
 from amana.cli.options import FILE, json_option, root_option
 from amana.cli.staff import key_option
 from amana.cli.verify import authorities_in, authority_option, show_checks
-from amana.client.errors import NotVerified, Usage
+from amana.client.errors import NotVerified
 from amana.client.handover import receive as receive_bundle
 from amana.client.keyfile import read_key, read_passphrase
+from amana.client.newfile import refuse_taken, write_new
 from amana.client.progress import progress_for
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.protocol.encoding import canonical
@@ -51,8 +52,7 @@ def receive(
     as_json: bool,
 ) -> None:
     """Open the sealed bundle FILE with your key, check all of it, and sign for it."""
-    if receipt.exists():
-        raise Usage("There is a file of this name already.", slug="file-exists")
+    refuse_taken(receipt)
     received = receive_bundle(
         file,
         read_key(key, read_passphrase()),
@@ -63,10 +63,7 @@ def receive(
         authorities_in(authorities),
     )
     if received.receipt is not None:
-        try:
-            receipt.write_bytes(canonical(received.receipt))
-        except OSError:
-            raise Usage("The receipt cannot be written.", slug="file-unusable") from None
+        write_new(receipt, canonical(received.receipt))
     verified = received.receipt is not None
     if as_json:
         checks = [asdict(one) for one in received.checks]

@@ -30,6 +30,7 @@ from amana.client.control import Standing
 from amana.client.delivery import Delivery
 from amana.client.directory import read_root
 from amana.client.errors import ClientError, NetworkFailed, Refused, Usage
+from amana.client.newfile import refuse_taken, write_new
 from amana.client.progress import progress_for
 from amana.client.statefile import StateFile
 from amana.client.transport import Patience, Transport
@@ -159,7 +160,7 @@ def _scopes(
 @click.option(
     "--receipt-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the receipt there, and the log's proof beside it (.tlog-proof) if it is there in time.",
+    help="Write the receipt there, a new file, and the log's proof beside it (.tlog-proof) if it is there in time.",
 )
 @proxy_option
 @attempts_option
@@ -196,6 +197,7 @@ def send(
     afterwards nothing stays but what you asked to keep. Copies of attachments without their metadata
     lie open in a private folder, in memory where there is room, while they are being sealed.
     """
+    _refuse_taken_receipt(receipt_file)
     content = _account(language, text, account)
     attachments = choose_attachments(list(attach), list(keep_metadata))
     apart = Apart(None if identity is None else _identity(identity), not no_originals)
@@ -321,7 +323,7 @@ def _adding(found: Sequence[Standing], codename: Codename, to: str | None) -> Ad
 @click.option(
     "--receipt-file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the receipt there, and the log's proof beside it (.tlog-proof) if it is there in time.",
+    help="Write the receipt there, a new file, and the log's proof beside it (.tlog-proof) if it is there in time.",
 )
 @attempts_option
 @json_option
@@ -337,6 +339,7 @@ def resume(
     as_json: bool,
 ) -> None:
     """Go on with a sending that was interrupted, through the same proxy unless another is given."""
+    _refuse_taken_receipt(receipt_file)
     state = StateFile(state_path)
     sending = state.load()
     if root:
@@ -491,11 +494,16 @@ def _deliver(delivery: Delivery, state: StateFile) -> dict[str, Any]:
 
 def _write_receipt(path: Path, receipt: dict[str, Any], proof: TlogProof | None) -> None:
     """Write the receipt, and beside it the proof that the log holds it, if there was one so soon."""
-    beside = path.with_name(path.name + SUFFIX)
-    try:
-        path.write_text(json.dumps(receipt) + "\n", encoding="utf-8")
-        beside.unlink(missing_ok=True)
-        if proof is not None:
-            beside.write_bytes(bytes(proof))
-    except OSError:
-        raise Usage("The receipt could not be written.", slug="receipt-file") from None
+    write_new(path, (json.dumps(receipt) + "\n").encode("ascii"))
+    if proof is not None:
+        write_new(_beside(path), bytes(proof))
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + SUFFIX)
+
+
+def _refuse_taken_receipt(path: Path | None) -> None:
+    if path is not None:
+        refuse_taken(path)
+        refuse_taken(_beside(path))

@@ -6,7 +6,6 @@ row are not there: nobody but the codename's holder knows how many there are.
 """
 
 import json
-import os
 import random
 import re
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from amana.client.errors import NotVerified, Refused, Usage
+from amana.client.newfile import write_new
 from amana.client.transport import Patience, Transport
 from amana.client.verify import read_limited
 from amana.protocol.codename import ThreadKeys
@@ -386,17 +386,7 @@ def write_queue(path: Path, thread: ThreadKeys, pins: RootPins, count: int) -> N
         )
         for number in range(count)
     ]
-    content = json.dumps({"v": 1, "statements": statements}) + "\n"
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-    except FileExistsError:
-        raise Usage("The queue file exists already.", slug="file-exists") from None
-    except OSError:
-        raise Usage("The queue file cannot be written.", slug="queue-file") from None
+    write_new(path, (json.dumps({"v": 1, "statements": statements}) + "\n").encode("ascii"))
 
 
 def read_queue(path: Path) -> list[dict[str, Any]]:
