@@ -160,9 +160,8 @@ def test_only_officers_sign(hands: Hands) -> None:
 def test_a_proposal_is_not_written_over_another(hands: Hands) -> None:
     proposal = hands.folder / "taken"
     hands.propose(proposal)
-    refused(
-        2, "officer", "propose", "--from", hands.describe(), "--version", "2", "--out", proposal
-    )
+    again = ("officer", "propose", "--from", hands.describe(), "--version", "2", "--out", proposal)
+    assert refused(2, *again) == "folder-taken"
 
 
 def test_a_proposal_that_contradicts_itself_is_not_made(hands: Hands) -> None:
@@ -172,6 +171,52 @@ def test_a_proposal_that_contradicts_itself_is_not_made(hands: Hands) -> None:
     propose = ("officer", "propose", "--from", described, "--version", "2", "--out", out)
     assert refused(2, *propose) == "directory-invalid"
     assert not out.exists()
+
+
+def test_a_place_that_is_no_folder_is_said(hands: Hands) -> None:
+    file = hands.folder / "a-file"
+    file.write_text("a file")
+    for out in (file, file / "below"):
+        propose = ("officer", "propose", "--from", hands.describe(), "--version", "2", "--out", out)
+        assert refused(2, *propose) == "folder-unusable"
+        assert refused(2, "officer", "init", "--out", out) == "key-not-written"
+        sign = ("officer", "sign", out, "--key", hands.officers[0]["key"])
+        assert refused(2, *sign) == "unreadable-file"
+        assert refused(2, "officer", "audit", "--from", out, "--to", out) == "unreadable-file"
+    assert file.read_text() == "a file"
+    long = "9" * 5000
+    assert refused(2, "officer", "audit", "--from", long, "--to", long) == "unreadable-file"
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 50_000, "[" * 900 + "]" * 900, "{", '{"a":1,"a":2}'],
+    ids=["endless", "deep", "cut", "doubled"],
+)
+def test_what_is_no_json_or_nests_deep_is_refused_by_every_command(
+    hands: Hands, content: str
+) -> None:
+    bad, proposal = hands.folder / "bad.json", hands.folder / f"whole-{len(content)}"
+    bad.write_text(content)
+    described, officer = hands.describe(), hands.officers[0]["public"]
+    first = ("officer", "propose", "--version", "1", "--out", hands.folder / "never")
+    online = ("--online", hands.folder / "online.json", "--officer", officer)
+    assert refused(2, "officer", "pending", bad) == "unreadable-file"
+    assert refused(2, *first, "--from", bad) == "unreadable-file"
+    assert refused(2, *first, "--from", bad, *online) == "unreadable-file"
+    assert refused(2, *first, "--from", described, *online[2:], "--online", bad) == (
+        "unreadable-file"
+    )
+    waiting = ("--pending", bad, "--accept", "a" * 32)
+    assert refused(2, *first, "--from", described, *waiting) == "unreadable-file"
+    hands.propose(proposal)
+    assert refused(2, "officer", "expect", proposal, "--out", bad) == "unreadable-file"
+    for part in ("targets.json", "root.json", "current-root.json", "targets/directory.json"):
+        damaged = hands.folder / "damaged"
+        shutil.copytree(proposal, damaged)
+        (damaged / part).write_text(content)
+        refused(3, "officer", "sign", damaged, "--key", hands.officers[0]["key"])
+        shutil.rmtree(damaged)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"online":1}', '{"online":"AAAA"}'])

@@ -344,7 +344,7 @@ def set_rules(administrator: Administrator, file: Path, as_json: bool) -> None:
     """Put the rules in FILE in force: JSON with claim_days, urgent_claim_days, cap_per_day, duty."""
     try:
         given = json.loads(read_limited(file, RULES_LIMIT_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise Usage("The rules are not a JSON object.", slug="rules-invalid")

@@ -50,6 +50,7 @@ T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 WITHOUT_COSIGNERS = frozenset({"directory-not-logged", "log-quorum", "log-stale"})
+VERSION_DIGITS = 16
 _path = click.Path(path_type=Path)
 
 
@@ -410,8 +411,7 @@ def _change(
 def _write(
     proposal: Proposal, current: Published | None, out: Path, now: datetime, as_json: bool
 ) -> None:
-    if out.exists() and any(out.iterdir()):
-        raise Usage("The folder for the proposal is not empty.")
+    _refuse_filled(out)
     proposal.check(now)
     proposal.save(out)
     changed = [] if current is None else compare(_side(current), _side(proposal))
@@ -424,6 +424,20 @@ def _write(
         "warnings": _warn(current, as_json),
     }
     _say(document, as_json, "\n".join([*proposal.summary(), *changed]))
+
+
+def _refuse_filled(folder: Path) -> None:
+    """Refuse a folder for a proposal that holds something, or cannot be one; raises Usage."""
+    try:
+        is_filled = any(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError:
+        raise Usage(
+            "The folder for the proposal cannot be written.", slug="folder-unusable"
+        ) from None
+    if is_filled:
+        raise Usage("The folder for the proposal is not empty.", slug="folder-taken")
 
 
 @officer.command(name="rotate-root")
@@ -512,7 +526,7 @@ def audit(before: str, after: str | None, source: Source, as_json: bool) -> None
 def _named(which: str | None, source: Source, *, oldest_root: bool = False) -> Version:
     if which is None:
         return _side(_published(source.current()))
-    if which.isdecimal():
+    if which.isdecimal() and len(which) <= VERSION_DIGITS:
         return _side(source.version(int(which), oldest_root=oldest_root))
     return _side(Proposal.load(Path(which), expired_too=True))
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The officers' ceremony: a proposal is a folder carried by hand; each officer signs it on their own machine."""
 
-import json
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from amana.client.directory import (
 )
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
+from amana.client.verify import read_limited
 from amana.protocol.checkpoint import KeyType, NoteKey, check_name
 from amana.protocol.directory import (
     DIRECTORY_TARGET,
@@ -44,7 +44,7 @@ from amana.protocol.directory import (
     parse_directory,
     target_names,
 )
-from amana.protocol.encoding import b64, canonical, parse_canonical
+from amana.protocol.encoding import b64, canonical, parse_canonical, parse_strict
 from amana.protocol.errors import ProtocolError
 from amana.protocol.signing import SigningKey
 
@@ -117,7 +117,9 @@ class Proposal:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
         except OSError:
-            raise Usage("The folder of the proposal cannot be written.") from None
+            raise Usage(
+                "The folder of the proposal cannot be written.", slug="folder-unusable"
+            ) from None
 
     @classmethod
     def load(cls, folder: Path, *, expired_too: bool = False) -> "Proposal":
@@ -538,22 +540,17 @@ def cosigning_pins(
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file of at most 1 MiB."""
+    """Read a JSON file of at most 1 MiB; raises Usage, also for doubled names, floats and deep nesting."""
     try:
-        return json.loads(_read(path))
-    except ValueError:
-        raise Usage(f"{path.name} is not JSON.") from None
+        return parse_strict(_read(path))
+    except ProtocolError:
+        raise Usage(
+            f"{path} is not JSON, or not of the kind that is used here.", slug="unreadable-file"
+        ) from None
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-    except OSError:
-        raise Usage(f"{path.name} cannot be read.") from None
-    if len(content) > LIMIT_BYTES:
-        raise Usage(f"{path.name} is larger than {LIMIT_BYTES} bytes.")
-    return content
+    return read_limited(path, LIMIT_BYTES)
 
 
 def _day(now: datetime, days: int) -> datetime:
