@@ -14,7 +14,7 @@ from amana.client.keyfile import read_key
 from amana.client.officer import tuf_signer
 from amana.protocol.directory import fingerprint
 from amana.protocol.signing import SigningKey
-from tests.support.server import AMANA, PASSPHRASE, Service, amana, wait_until
+from tests.support.server import AMANA, PASSPHRASE, Service, amana, free_port, wait_until
 from tests.support.testimonies import Made
 from tests.support.uploads import Client
 
@@ -76,6 +76,30 @@ def test_a_case_is_listed_and_opened(env: dict[str, str], made: Made, tmp_path: 
 def test_a_passphrase_that_does_not_fit_opens_no_key(env: dict[str, str]) -> None:
     done = amana("reviewer", "cases", env={**env, "AMANA_PASSPHRASE": "other"}, check=3)
     assert done.stderr.startswith("wrong-passphrase: ")
+
+
+def test_a_key_that_waits_is_asked_for_again_and_no_other_is_made(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    own = tmp_path / "own.key"
+    own.write_bytes(Path(env["AMANA_KEY"]).read_bytes())
+    there = {**env, "AMANA_KEY": str(own)}
+    words = amana("reviewer", "fingerprint", env=there)
+    assert words.stderr == ""
+    nowhere = {**there, "AMANA_SERVER": f"http://127.0.0.1:{free_port()}"}
+    failed = amana("reviewer", "replace-key", env=nowhere, check=4)
+    assert "nobody was asked yet" in failed.stderr
+    assert "repeat" in failed.stderr
+    assert own.read_bytes() == Path(env["AMANA_KEY"]).read_bytes()
+
+    asked = json.loads(amana("reviewer", "replace-key", "--json", env=there).stdout)
+    waiting = own.read_bytes()
+    again = json.loads(amana("reviewer", "replace-key", "--json", env=there).stdout)
+    assert (again, own.read_bytes()) == (asked, waiting)
+    # Both are told apart while nobody knows which of them the officers list.
+    shown = amana("reviewer", "fingerprint", env=there)
+    assert shown.stdout.strip() == asked["fingerprint"] != words.stdout.strip()
+    assert words.stdout.strip() in shown.stderr
 
 
 def test_what_is_missing_is_a_fault_of_use(env: dict[str, str], made: Made) -> None:

@@ -159,6 +159,29 @@ def test_a_replaced_key_stays_in_the_file_until_it_is_taken_out(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_key_that_waits_to_be_listed_is_not_replaced_by_another() -> None:
+    listed = PersonKeys.generate("reviewer")
+    assert listed.before is None
+    waiting = listed.asking_instead_of(listed.intake_recipient)
+    assert waiting.intake_recipient != listed.intake_recipient
+    assert waiting.asking_instead_of(listed.intake_recipient) == waiting
+    assert waiting.before is not None
+    assert waiting.before.intake_recipient == listed.intake_recipient
+    # Once it is listed, another is made in its place.
+    seen = waiting.not_listed_from(date(2026, 1, 1))
+    assert seen.before is None
+    assert len(seen.asking_instead_of(seen.intake_recipient).former) == 2
+
+
+def test_a_key_file_that_lacks_the_listed_key_gets_a_fresh_one() -> None:
+    old = PersonKeys.generate("reviewer")
+    listed = old.renewed()
+    assert old.asking_instead_of(listed.intake_recipient).intake_recipient not in {
+        old.intake_recipient,
+        listed.intake_recipient,
+    }
+
+
 def test_commands_at_the_same_time_lose_no_key(tmp_path: Path) -> None:
     path = write_key(PersonKeys.generate("reviewer"), tmp_path, PHRASE, work_factor=QUICK)
     with ThreadPoolExecutor(4) as pool:

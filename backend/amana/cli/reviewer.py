@@ -110,8 +110,19 @@ def _public(keys: PersonKeys) -> dict[str, str]:
 @json_option
 def show_fingerprint(key: Path, as_json: bool) -> None:
     """Show the words of your keys again, to be compared by voice."""
-    shown = fingerprint(_public(read_key(key, read_passphrase())))
-    click.echo(json.dumps({"fingerprint": shown}) if as_json else shown)
+    keys = read_key(key, read_passphrase())
+    shown = fingerprint(_public(keys))
+    before = None if keys.before is None else fingerprint(_public(keys.before))
+    if as_json:
+        click.echo(json.dumps({"fingerprint": shown, "before": before}))
+        return
+    click.echo(shown)
+    if before is not None:
+        click.echo(
+            "These words are of your newest key, for the officers to compare before they list it."
+            f"\nOf the key before it, which counts until then: {before}",
+            err=True,
+        )
 
 
 @reviewer.command()
@@ -148,11 +159,21 @@ def enrol(
 @as_reader
 @click.pass_obj
 def replace_key_command(opened_with: tuple[Path, str], reader: Reviewer, as_json: bool) -> None:
-    """Make a new intake key and ask the officers to list it; the old one stays until 're-wrap'."""
+    """Make a new intake key and ask the officers to list it; the old one stays until 're-wrap'.
+
+    Repeated before they list it, this asks for the same new key again.
+    """
     path, passphrase = opened_with
-    # Kept before anybody is told: a listed key that nobody has would lose testimonies.
-    keys = change_key(path, passphrase, PersonKeys.renewed)
-    reader.ask_for_key(keys)
+    try:
+        listed = reader.listed_key()
+        # Kept before anybody is told: a listed key that nobody has would lose testimonies.
+        keys = change_key(path, passphrase, lambda there: there.asking_instead_of(listed))
+        reader.ask_for_key(keys)
+    except NetworkFailed:
+        click.echo(
+            "As far as is known here nobody was asked yet; to ask, repeat the command.", err=True
+        )
+        raise
     shown = fingerprint(_public(keys))
     if as_json:
         click.echo(json.dumps({"id": keys.id, "fingerprint": shown}))

@@ -88,6 +88,21 @@ class PersonKeys:
         former = (FormerKey(self.intake), *self.former)
         return replace(self, intake=Identity.generate(), former=former)
 
+    def asking_instead_of(self, listed: Recipient) -> "PersonKeys":
+        """Return the keys whose newest the officers are to list in the place of `listed`.
+
+        A newest key that was made after the listed one waits to be listed already; else there is a fresh one.
+        """
+        waits = any(one.identity.recipient == listed for one in self.former)
+        return self if waits else self.renewed()
+
+    @property
+    def before(self) -> "PersonKeys | None":
+        """The keys with the one before the newest, while their owner did not see the newest listed; else None."""
+        if not self.former or self.former[0].left_on is not None:
+            return None
+        return replace(self, intake=self.former[0].identity, former=self.former[1:])
+
     def not_listed_from(self, day: date) -> "PersonKeys":
         """Return the same keys after their owner saw on `day` that only the newest one is listed."""
         former = tuple(replace(one, left_on=one.left_on or day) for one in self.former)

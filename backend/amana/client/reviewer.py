@@ -303,13 +303,15 @@ class Reviewer(Staff):
         self._desk.act("claim", path, directory=version, case=case)
         return True
 
+    def listed_key(self) -> Recipient:
+        """Return the intake key that the officers list now; raises Usage where they list none."""
+        return _listed_key(self._directory().directory, self.keys.id)
+
     def ask_for_key(self, keys: PersonKeys) -> None:
-        """Ask the officers to list the newest intake key of `keys`; raises Refused."""
+        """Ask the officers to list the newest intake key of `keys`, once more if need be; raises Refused."""
         verified = self._directory()
-        listed = verified.directory.intake_key(keys.id)
-        if listed is None:
-            raise Usage("The directory lists no key of yours.", slug="key-not-listed")
-        body = {**intake_key_fields(keys), "replaces": intake_key_id(listed)}
+        replaced = intake_key_id(_listed_key(verified.directory, keys.id))
+        body = {**intake_key_fields(keys), "replaces": replaced}
         path = "/v1/key-replacements"
         self._desk.act("replace-key", path, directory=verified.directory.version, body=body)
 
@@ -644,6 +646,13 @@ def _doubts(found: VerifiedCase, directory: Directory, beside: Mapping[str, str]
     if added is not None or same:
         told.append("A codename can be forced out of a person: it does not show who wrote.")
     return told + _doubts_of_readers(found, directory)
+
+
+def _listed_key(directory: Directory, person: str) -> Recipient:
+    listed = directory.intake_key(person)
+    if listed is None:
+        raise Usage("The directory lists no key of yours.", slug="key-not-listed")
+    return listed
 
 
 def _same_codename(manifest: Manifest, beside: Mapping[str, str]) -> tuple[str, ...]:
