@@ -133,6 +133,7 @@ def test_what_is_signed_is_shown_before_it_is_signed(hands: Hands) -> None:
     proposal = hands.folder / "shown"
     hands.propose(proposal)
     done = amana("officer", "sign", proposal, "--key", hands.officers[0]["key"])
+    assert done.stdout.startswith("This is the first version: all of it is new.\n")
     assert "directory of amana-here, version 1" in done.stdout
     assert hands.reviewers[0]["fingerprint"] in done.stdout
     assert "1 signature" in done.stdout

@@ -121,7 +121,17 @@ def test_a_person_comes_in_when_two_officers_published_and_not_before(house: Hou
     assert "takes: minor" in added
     assert said["signatures"] == ["directory: 0 of 2 signatures"]
 
-    printed("officer", "sign", proposal, "--key", house.officers[0])
+    # Whoever signs sees in words what changes, before all the rest, and only beside the version before.
+    root = ("--root", house.root)
+    signed = amana("officer", "sign", proposal, "--key", house.officers[0], *root).stdout
+    changes, _, all_of_it = signed.partition("\nWhat you would sign:\n")
+    assert changes.startswith(f"What changes since version {said['version'] - 1}:\n")
+    assert [one for one in changes.splitlines() if one.startswith("added: ")] == [added]
+    assert f"directory of {DEPLOYMENT}, version {said['version']}" in all_of_it
+    stripped = house.new()
+    shutil.copytree(proposal, stripped)
+    shutil.rmtree(stripped / "current-targets")
+    assert refused(2, "officer", "sign", stripped, "--key", house.officers[2]) == "unreadable-file"
     again = printed("officer", "sign", proposal, "--key", house.officers[0])
     assert again["standing"] == ["directory: 1 of 2 signatures"]
     publish = ("officer", "publish", proposal, "--server", house.service.url)

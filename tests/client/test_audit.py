@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from amana.client.audit import Version, compare
+from amana.client.audit import compare
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, intake_key_fields
-from amana.client.officer import Proposal, describe, propose, rotate_root
+from amana.client.officer import Proposal, Version, describe, propose, rotate_root
 from amana.protocol.directory import fingerprint
 from tests.support.ceremony import Ceremony, desk, reader
 

@@ -16,6 +16,8 @@ from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.keyfile import PersonKeys, intake_key_fields
 from amana.client.officer import (
     Proposal,
+    Version,
+    check_current_root,
     describe,
     new_root,
     next_origin,
@@ -324,7 +326,13 @@ def rotation(ceremony: Ceremony, **changes: Any) -> Proposal:
     """Return an unsigned second version under an unsigned second root."""
     root = rotate_root(ceremony.first_root.signed, now=datetime.now(UTC), **changes)
     proposal = ceremony.proposal(2, signers=[])
-    return Proposal(proposal.targets, proposal.files, root, ceremony.first_root)
+    return Proposal(proposal.targets, proposal.files, root, before(ceremony))
+
+
+def before(ceremony: Ceremony, version: int = 1) -> Version:
+    """Return a version that two officers signed under the first root."""
+    signed = ceremony.proposal(version)
+    return Version(signed.files, signed.targets, ceremony.first_root)
 
 
 def publics(*officers: PersonKeys) -> list[str]:
@@ -506,9 +514,10 @@ def _rename(proposal: Proposal) -> None:
 
 
 def _exchange_the_current_root(proposal: Proposal) -> None:
-    assert proposal.current_root is not None
-    proposal.current_root = Metadata[Root].from_bytes(proposal.current_root.to_bytes())
-    proposal.current_root.signed.roles["root"].threshold = 1
+    assert proposal.current is not None
+    root = Metadata[Root].from_bytes(proposal.current.root.to_bytes())
+    root.signed.roles["root"].threshold = 1
+    proposal.current = proposal.current._replace(root=root)
 
 
 @pytest.mark.parametrize("change", [_skip_a_root, _rename, _exchange_the_current_root])
@@ -520,6 +529,89 @@ def test_roots_that_do_not_belong_together_are_not_signed(
     proposal.save(tmp_path)
     with pytest.raises(NotVerified):
         Proposal.load(tmp_path)
+
+
+# The version before, which travels along
+
+
+def following(ceremony: Ceremony) -> Proposal:
+    """Return an unsigned second version, which carries the first."""
+    proposal = ceremony.proposal(2, signers=[])
+    proposal.current = before(ceremony)
+    return proposal
+
+
+def test_the_version_before_travels_with_a_proposal(ceremony: Ceremony, tmp_path: Path) -> None:
+    proposal = following(ceremony)
+    proposal.save(tmp_path)
+    loaded = Proposal.load(tmp_path)
+    assert loaded.current is not None
+    assert proposal.current is not None
+    assert loaded.current.files == proposal.current.files
+    assert [str(one) for one in loaded.signatures()] == ["directory: 0 of 2 signatures"]
+
+
+def _one_officer_signed(ceremony: Ceremony) -> Version:
+    one = ceremony.proposal(1, signers=ceremony.officers[:1])
+    return Version(one.files, one.targets, ceremony.first_root)
+
+
+def _of_other_officers(ceremony: Ceremony) -> Version:
+    return before(Ceremony())._replace(root=ceremony.first_root)
+
+
+def _of_an_older_version(ceremony: Ceremony) -> Version:
+    return before(ceremony, 3)
+
+
+def _of_another_installation(ceremony: Ceremony) -> Version:
+    other = ceremony.proposal(1, deployment="amana-elsewhere")
+    return Version(other.files, other.targets, ceremony.first_root)
+
+
+def _with_a_part_exchanged(ceremony: Ceremony) -> Version:
+    other = ceremony.proposal(1, desks=[desk("chemical", [])])
+    return before(ceremony)._replace(files=other.files)
+
+
+@pytest.mark.parametrize(
+    ("current", "slug"),
+    [
+        (_one_officer_signed, "directory-threshold"),
+        (_of_other_officers, "directory-threshold"),
+        (_of_an_older_version, "proposal-invalid"),
+        (_of_another_installation, "proposal-invalid"),
+        (_with_a_part_exchanged, "proposal-invalid"),
+    ],
+)
+def test_a_proposal_is_read_beside_the_version_before_or_not_at_all(
+    ceremony: Ceremony, tmp_path: Path, current: Callable[[Ceremony], Version], slug: str
+) -> None:
+    proposal = following(ceremony)
+    proposal.current = current(ceremony)
+    proposal.save(tmp_path)
+    with pytest.raises(NotVerified) as refused:
+        Proposal.load(tmp_path)
+    assert refused.value.slug == slug
+
+
+def test_the_root_in_force_is_judged_by_the_signers_own(ceremony: Ceremony) -> None:
+    proposal = following(ceremony)
+    check_current_root(proposal, ceremony.root_bytes)
+    with pytest.raises(NotVerified) as refused:
+        check_current_root(proposal, Ceremony().root_bytes)
+    assert refused.value.slug == "other-root"
+    rotated = rotation(ceremony)
+    for officer in ceremony.officers[:2]:
+        sign(rotated, officer)
+    proposal.current = before(ceremony)._replace(root=rotated.root)
+    check_current_root(proposal, ceremony.root_bytes)
+    with pytest.raises(NotVerified) as refused:
+        check_current_root(proposal, Ceremony().root_bytes)
+    assert refused.value.slug == "directory-threshold"
+    with pytest.raises(NotVerified) as refused:
+        check_current_root(ceremony.proposal(2), ceremony.root_bytes)
+    assert refused.value.slug == "root-missing"
 
 
 # Starting from a version that was signed

@@ -2,6 +2,7 @@
 """Commands of officers: make a key, propose a directory, sign it, publish it. Files are carried by hand between them."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import click
 from tuf.api.metadata import Metadata, Root, Targets
 
 from amana.cli.options import FILE, json_option, proxy_option, server_option
-from amana.client.audit import Version, compare
+from amana.client.audit import compare
 from amana.client.directory import (
     Getter,
     Published,
@@ -31,6 +32,8 @@ from amana.client.log import Fetch, from_server
 from amana.client.officer import (
     FRESHNESS_HOURS,
     Proposal,
+    Version,
+    check_current_root,
     cosigning_pins,
     describe,
     new_root,
@@ -339,7 +342,7 @@ def propose_command(
         now=now,
         days=days,
         root=root,
-        current_root=current.root if current else None,
+        current=current,
     )
     _write(proposal, current, out, now, as_json)
 
@@ -503,7 +506,7 @@ def rotate_root_command(
         version=current.directory.version + 1,
         now=now,
         root=root,
-        current_root=current.root,
+        current=current,
     )
     _write(proposal, current, out, now, as_json)
 
@@ -556,12 +559,22 @@ def _show_warnings(root: Root | None, targets: Targets, as_json: bool) -> list[s
 @click.option(
     "--key", envvar="AMANA_KEY", type=_path, required=True, help="Your key file (AMANA_KEY)."
 )
+@click.option(
+    "--root",
+    type=FILE,
+    help="Your own root file, the one in force or the one before it: the proposal's must agree with it.",
+)
 @json_option
-def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
-    """Read what a proposal says, and add your signature."""
+def sign_command(proposal: Path, key: Path, root: Path | None, as_json: bool) -> None:
+    """Read what a proposal changes and what it says, and add your signature."""
     loaded = Proposal.load(proposal)
+    if root is not None:
+        check_current_root(loaded, read_limited(root, ROOT_LIMIT_BYTES))
+    changed = None if loaded.current is None else compare(loaded.current, _side(loaded))
     if not as_json:
-        click.echo("\n".join(loaded.summary()))
+        click.echo("\n".join([*_changes_in(loaded, changed), *loaded.summary()]))
+        if sys.stdin.isatty() and not click.confirm("Sign this?", err=True):
+            raise Usage("Nothing was signed.", slug="not-confirmed")
     keys = read_key(key, read_passphrase())
     if keys.role != "officer":
         raise Usage("This is not an officer's key.")
@@ -574,6 +587,7 @@ def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
             "signed": signed,
             "signatures": count,
             "standing": standing,
+            "changes": changed,
             "summary": loaded.summary(),
         },
         as_json,
@@ -581,6 +595,20 @@ def sign_command(proposal: Path, key: Path, as_json: bool) -> None:
             [f"Signed: {', '.join(signed)}. The directory has {count} signature(s).", *standing]
         ),
     )
+
+
+def _changes_in(proposal: Proposal, changed: list[str] | None) -> list[str]:
+    """Say what a signature would change, before everything that it would vouch for."""
+    if proposal.current is not None:
+        before = proposal.current.targets.signed.version
+        first = [f"What changes since version {before}:", *(changed or ["nothing"])]
+    elif proposal.targets.signed.version == 1:
+        first = ["This is the first version: all of it is new."]
+    else:
+        first = [
+            "The proposal does not carry the version before it: see with 'amana officer audit' what changes."
+        ]
+    return [*first, "", "What you would sign:"]
 
 
 @officer.command()

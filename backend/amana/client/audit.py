@@ -3,25 +3,17 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from tuf.api.metadata import Metadata, Root, Targets
+from tuf.api.metadata import Root, Targets
 
 from amana.client.directory import OFFICERS_SIGN, check_root, key_of
-from amana.client.officer import describe, printable, public_part, without
+from amana.client.officer import Version, describe, printable, public_part, without
 from amana.protocol.directory import DIRECTORY_TARGET, LIMIT_BYTES, fingerprint
 from amana.protocol.encoding import parse_canonical, sha256_hex
 
 LONGEST: Final = 200
 _KEYS: Final = ("signing_key", "intake_key", "intake_key_sig")
-
-
-class Version(NamedTuple):
-    """One side of a comparison."""
-
-    files: Mapping[str, bytes]
-    targets: Metadata[Targets]
-    root: Metadata[Root] | None
 
 
 Facts = dict[str, dict[str, str]]

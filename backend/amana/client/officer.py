@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
@@ -51,6 +51,7 @@ from amana.protocol.signing import SigningKey
 ROOT_DAYS = 365
 LIMIT_BYTES = 2**20
 CURRENT_ROOT = "current-root.json"
+CURRENT_TARGETS = "current-targets"
 FRESHNESS_HOURS = 72
 NO_COSIGNERS: Mapping[str, Any] = {"cosigners": [], "quorum": 0}
 _COSIGNING = ("cosigners", "quorum", "freshness_hours")
@@ -85,18 +86,32 @@ def _count(what: str, root: Metadata[Root], signed: Metadata[Any]) -> Signatures
     return Signatures(what, len(result.signed), result.threshold)
 
 
+class Version(NamedTuple):
+    """A version of the directory with the root under which it counts, where that is known."""
+
+    files: Mapping[str, bytes]
+    targets: Metadata[Targets]
+    root: Metadata[Root] | None
+
+
 @dataclass
 class Proposal:
     """A version of the directory on its way to enough signatures.
 
-    `root` is there when it is new, `current_root` when another was published before: it tells who must
-    sign, and is worth no more than the folder it travels in. Server and clients judge by their own.
+    `root` is there when it is new, `current` when another version was published before: it tells who must
+    sign and what changes. Its root is worth no more than the folder it travels in; server and clients judge
+    by their own, and so does an officer who gives one.
     """
 
     targets: Metadata[Targets]
     files: dict[str, bytes]
     root: Metadata[Root] | None
-    current_root: Metadata[Root] | None = None
+    current: Version | None = None
+
+    @property
+    def current_root(self) -> Metadata[Root] | None:
+        """The root in force before this version."""
+        return self.current.root if self.current else None
 
     @property
     def governing_root(self) -> Metadata[Root] | None:
@@ -105,12 +120,12 @@ class Proposal:
 
     def save(self, folder: Path) -> None:
         """Write the proposal into a folder."""
-        contents = {f"targets/{name}": content for name, content in self.files.items()}
-        contents["targets.json"] = self.targets.to_bytes(_JSON)
+        contents = _contents("targets", self.targets, self.files)
         if self.root is not None:
             contents["root.json"] = self.root.to_bytes(_JSON)
-        if self.current_root is not None:
-            contents[CURRENT_ROOT] = self.current_root.to_bytes(_JSON)
+        if self.current is not None and self.current.root is not None:
+            contents |= _contents(CURRENT_TARGETS, self.current.targets, self.current.files)
+            contents[CURRENT_ROOT] = self.current.root.to_bytes(_JSON)
         try:
             for name, content in contents.items():
                 path = folder / name
@@ -125,20 +140,20 @@ class Proposal:
     def load(cls, folder: Path, *, expired_too: bool = False) -> "Proposal":
         """Read a proposal and check that its parts belong together."""
         try:
-            targets = Metadata[Targets].from_bytes(_read(folder / "targets.json"))
+            targets, files = _read_version(folder, "targets")
             root, current_root = (
                 Metadata[Root].from_bytes(_read(path)) if path.exists() else None
                 for path in (folder / "root.json", folder / CURRENT_ROOT)
             )
-            names = target_names(_read(folder / "targets" / DIRECTORY_TARGET))
-            files = {name: _read(folder / "targets" / name) for name in sorted(names)}
-            for name, info in targets.signed.targets.items():
-                info.verify_length_and_hashes(files[name])
+            current = None
+            if current_root is not None:
+                before = _read_version(folder, CURRENT_TARGETS)
+                current = Version(before[1], before[0], current_root)
         except ProtocolError as error:
             raise NotVerified(error.title, slug=error.slug) from None
         except (RepositoryError, ValueError, KeyError, AttributeError):
             raise NotVerified("The proposal is damaged.", slug="proposal-invalid") from None
-        proposal = cls(targets, files, root, current_root)
+        proposal = cls(targets, files, root, current)
         now = datetime.now(UTC)
         if expired_too:
             now = min(now, targets.signed.expires - timedelta(seconds=1))
@@ -151,6 +166,7 @@ class Proposal:
         root = self.governing_root.signed if self.governing_root else None
         try:
             self._check_roots()
+            self._check_current()
             if set(signed.targets) != set(self.files):
                 raise DirectoryIncomplete
             directory = parse_directory(self.files)
@@ -178,6 +194,27 @@ class Proposal:
             raise NotVerified("The new root is not the next one.", slug="proposal-invalid")
         if check_root(new).deployment != check_root(old).deployment:
             raise DirectoryInvalid(title="The new root is of another installation.")
+
+    def _check_current(self) -> None:
+        """Check that the version before is what officers of its root signed, and that this one follows it."""
+        if self.current is None or (root := self.current.root) is None:
+            return
+        files, targets = self.current.files, self.current.targets
+        directory = parse_directory(files)
+        if (
+            set(targets.signed.targets) != set(files)
+            or targets.signed.type != Targets.type
+            or not targets.signed.version == directory.version == self.targets.signed.version - 1
+            or directory.deployment != check_root(root.signed).deployment
+        ):
+            raise NotVerified(
+                "The proposal does not follow the version that it carries.", slug="proposal-invalid"
+            )
+        if _count("", root, targets).missing:
+            raise NotVerified(
+                "Too few officers signed the version before, which the proposal carries.",
+                slug="directory-threshold",
+            )
 
     def signatures(self) -> list[Signatures]:
         """Count whose valid signatures are there; empty when no root travels with the proposal."""
@@ -231,6 +268,37 @@ class Proposal:
     def _listed(self, target: str, part: str) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = parse_canonical(self.files[target], limit=LIMIT_BYTES)[part]
         return listed
+
+
+def _contents(
+    name: str, targets: Metadata[Targets], files: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """Return the files of a folder that hold a version: the officers' list, and beside it what it lists."""
+    listed = {f"{name}/{target}": content for target, content in files.items()}
+    return {**listed, f"{name}.json": targets.to_bytes(_JSON)}
+
+
+def _read_version(folder: Path, name: str) -> tuple[Metadata[Targets], dict[str, bytes]]:
+    targets = Metadata[Targets].from_bytes(_read(folder / f"{name}.json"))
+    names = target_names(_read(folder / name / DIRECTORY_TARGET))
+    files = {target: _read(folder / name / target) for target in sorted(names)}
+    for target, info in targets.signed.targets.items():
+        info.verify_length_and_hashes(files[target])
+    return targets, files
+
+
+def check_current_root(proposal: Proposal, root: bytes) -> None:
+    """Check that the root in force, as a proposal carries it, is a trusted one or the next; raises NotVerified."""
+    read_root(root)
+    trusted, carried = Metadata[Root].from_bytes(root), proposal.current_root
+    if carried is None:
+        raise NotVerified("The proposal does not carry the root in force.", slug="root-missing")
+    if carried.signed.version == trusted.signed.version:
+        if carried.signed_bytes != trusted.signed_bytes:
+            raise NotVerified("The proposal carries another root than yours.", slug="other-root")
+        return
+    with refusals():
+        check_next_root(trusted.signed, carried)
 
 
 def printable(text: str) -> str:
@@ -401,9 +469,9 @@ def propose(
     now: datetime,
     days: int = TARGETS_DAYS,
     root: Metadata[Root] | None = None,
-    current_root: Metadata[Root] | None = None,
+    current: Published | None = None,
 ) -> Proposal:
-    """Return an unsigned version of the directory from its description.
+    """Return an unsigned version of the directory from its description; `current` is the one that it follows.
 
     The description is `directory.json` with each desk's `readers` inside, and `people`.
     """
@@ -432,7 +500,8 @@ def propose(
     targets = Targets(version=version, expires=_day(now, days))
     for name, content in files.items():
         targets.targets[name] = TargetFile.from_data(name, content, ["sha256"])
-    return Proposal(Metadata(targets), files, root, current_root)
+    before = None if current is None else Version(current.files, current.targets, current.root)
+    return Proposal(Metadata(targets), files, root, before)
 
 
 def read_published(folder: Path, root: bytes) -> Published:
