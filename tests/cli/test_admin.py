@@ -39,6 +39,9 @@ def test_what_makes_no_sense_is_said_before_anything_is_sent(
     assert unknown.stderr.startswith("not-found: ")
     amana("admin", "invite", "--role", "officer", *here, check=2)
     amana("admin", "suspend", "a" * 32, *here, check=2)
+    # What only the server judges is said by the name of the field.
+    day = amana("admin", "record", "--day", "2026-99-99", *here, check=1)
+    assert day.stderr == "unprocessable-entity: Unprocessable Entity. (refused: day)\n"
 
 
 def test_who_waits_is_written_for_its_owner_alone_and_over_nothing(

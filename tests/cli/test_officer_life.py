@@ -238,6 +238,10 @@ def test_a_rotation_that_cannot_work_is_refused(house: House) -> None:
     first, second, _ = map(public, house.officers)
     assert refused(2, *rotate, "--add", first) == "key-known"
     assert refused(2, *rotate, "--drop", first, "--drop", second) == "bad-threshold"
+    for nobody in ("nosuch", "AAAA"):
+        assert refused(2, *rotate, "--drop", nobody) == "bad-key"
+        assert refused(2, *rotate, "--add", nobody) == "bad-key"
+    assert refused(2, *rotate, "--cosigner", "nosuch", "--quorum", "1") == "vkey-invalid"
     administrator = public(house.keys("administrators")[0])
     assert refused(2, *rotate, "--drop", administrator) == "not-an-officer"
     assert refused(3, *rotate, "--add", administrator) == "directory-invalid"

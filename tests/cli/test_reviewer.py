@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -57,6 +58,24 @@ def test_keys_are_made_on_this_device_and_only_what_is_public_is_shown(tmp_path:
     assert "SECRET" not in done.stdout + done.stderr
 
 
+def test_what_to_do_after_making_keys_works_and_keeps_the_token_out_of_the_command(
+    service: Service, env: dict[str, str], tmp_path: Path
+) -> None:
+    del env["AMANA_KEY"]
+    made = amana("reviewer", "init", "--out", tmp_path / "my keys", env=env)
+    [line] = [one for one in made.stderr.splitlines() if one.startswith("    amana ")]
+    filled = {"URL": service.url, "ROOT": env["AMANA_ROOT"], "DESK": "chemical"}
+    _, *call = [filled.get(word, word) for word in shlex.split(line)]
+    assert "--invitation" not in call
+    token = {"AMANA_INVITATION": "a" * 32}
+    enrolled = amana(*call, env={**env, **token}, check=1)
+    assert enrolled.stderr.startswith("invitation-refused: ")
+    nowhere = amana(*call[: call.index("--desk")], env={**env, **token}, check=2)
+    assert nowhere.stderr == "bad-desk: Name every desk of the invitation with --desk.\n"
+    auditor = amana("reviewer", "init", "--role", "auditor", "--out", tmp_path / "other", env=env)
+    assert "--desk" not in auditor.stderr
+
+
 def test_a_case_is_listed_and_opened(env: dict[str, str], made: Made, tmp_path: Path) -> None:
     listed = json.loads(amana("reviewer", "cases", "--json", env=env).stdout)["cases"]
     [entry] = [one for one in listed if one["case"] == made.case]
@@ -74,7 +93,7 @@ def test_a_case_is_listed_and_opened(env: dict[str, str], made: Made, tmp_path: 
 
 
 def test_a_passphrase_that_does_not_fit_opens_no_key(env: dict[str, str]) -> None:
-    done = amana("reviewer", "cases", env={**env, "AMANA_PASSPHRASE": "other"}, check=3)
+    done = amana("reviewer", "cases", env={**env, "AMANA_PASSPHRASE": "other"}, check=2)
     assert done.stderr.startswith("wrong-passphrase: ")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from amana.client.errors import NotVerified, Usage
+from amana.client.errors import Usage
 from amana.client.keyfile import (
     ROLES,
     WITH_INTAKE_KEY,
@@ -74,7 +74,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("passphrase", ["", "عبارة", PHRASE + " "])
 def test_a_wrong_passphrase_is_called_that(tmp_path: Path, passphrase: str) -> None:
     path = write_key(PersonKeys.generate("officer"), tmp_path, PHRASE, work_factor=QUICK)
-    with pytest.raises(NotVerified) as refused:
+    with pytest.raises(Usage) as refused:
         read_key(path, passphrase)
     assert refused.value.slug == "wrong-passphrase"
 

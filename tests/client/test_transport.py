@@ -315,6 +315,12 @@ def test_no_server_makes_a_client_wait_for_years() -> None:
     [
         (b'{"type":"case-differs","title":"Plain."}', "case-differs", "Plain."),
         (b'{"type":"x\\u001b[2J","title":"a\\u001b[2J\\r\\nb"}', "http-409", "a[2Jb"),
+        (
+            b'{"type":"unprocessable-entity","title":"No.","fields":["valid_until","a\\u001b[2J",7]}',
+            "unprocessable-entity",
+            "No. (refused: valid_until, a[2J)",
+        ),
+        (b'{"type":"x","title":"No.","fields":{"a":1}}', "x", "No."),
         (b'{"type":["a"],"title":7}', "http-409", "The server answered with status 409."),
         (b"<html>", "http-409", "The server answered with status 409."),
         (b"[" * 100_000, "http-409", "The server answered with status 409."),

@@ -48,6 +48,7 @@ from amana.client.transport import Patience, Transport
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.protocol.directory import MAX_FRESHNESS_HOURS, parse_directory
 from amana.protocol.encoding import canonical
+from amana.protocol.errors import ProtocolError
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -371,8 +372,10 @@ def _first_root(
             pins={**pins(fields.get("deployment", ""), keys), **(cosigning or {})},
             now=now,
         )
-    except (KeyError, TypeError, AttributeError):
-        raise Usage("This is not what 'amana directory keys --json' printed.") from None
+    except (KeyError, TypeError, AttributeError, ProtocolError):
+        raise Usage(
+            "This is not what 'amana directory keys --json' printed.", slug="bad-server-keys"
+        ) from None
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, list[str]]:
@@ -499,8 +502,10 @@ def rotate_root_command(
             cosigning=_cosigning(cosigners, quorum, freshness_hours),
             now=now,
         )
-    except (KeyError, TypeError, AttributeError):
-        raise Usage("This is not what 'amana directory keys --json' printed.") from None
+    except (KeyError, TypeError, AttributeError, ProtocolError):
+        raise Usage(
+            "This is not what 'amana directory keys --json' printed.", slug="bad-server-keys"
+        ) from None
     proposal = propose(
         describe(current.files),
         version=current.directory.version + 1,

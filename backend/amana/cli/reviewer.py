@@ -2,6 +2,7 @@
 """Commands of reviewers: make keys, enrol, list cases, open one, replace a key."""
 
 import json
+import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,7 @@ from amana.client.reviewer import (
 )
 from amana.client.verify import read_limited
 from amana.protocol.directory import fingerprint
-from amana.protocol.enrolment import ROLES
+from amana.protocol.enrolment import READERS, ROLES
 from amana.protocol.handover import LIMIT_BYTES as HANDOVER_LIMIT
 from amana.protocol.note import DECISIONS, LIMIT_BYTES, RELATIONS
 from amana.protocol.vault import IDENTITY, ORIGINALS
@@ -96,7 +97,12 @@ def init(out: Path, role: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"key": str(path), "fingerprint": shown, "public": public}))
         return
-    click.echo(f"Your keys are in {path}. Next: amana reviewer enrol --invitation TOKEN", err=True)
+    at_desk = " --desk DESK" if role in READERS else ""
+    click.echo(
+        f"Your keys are in {path}. Next, with what the administrator told you; the token is asked for:"
+        f"\n    amana reviewer enrol --server URL --root ROOT --key {shlex.quote(str(path))}{at_desk}",
+        err=True,
+    )
     click.echo(f"Read this fingerprint to the officers by voice: {shown}")
 
 

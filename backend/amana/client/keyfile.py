@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from amana.client.errors import NotVerified, Usage
+from amana.client.errors import Usage
 from amana.protocol.age import WrongPassphrase
 from amana.protocol.case import intake_key_id
 from amana.protocol.directory import TARGETS_DAYS, sign_intake_key
@@ -234,9 +234,7 @@ def read_key(path: Path, passphrase: str) -> PersonKeys:
             former=tuple(map(_former, former)),
         )
     except WrongPassphrase:
-        raise NotVerified(
-            "The passphrase does not open the key file.", slug="wrong-passphrase"
-        ) from None
+        raise Usage("The passphrase does not open the key file.", slug="wrong-passphrase") from None
     except (ValueError, KeyError, TypeError):
         raise Usage("This is not a key file.", slug="bad-key-file") from None
 

@@ -7,7 +7,7 @@ from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import intake_key_fields
 from amana.client.staff import Staff
 from amana.protocol.encoding import check_id
-from amana.protocol.enrolment import WITH_INTAKE_KEY, make_enrolment
+from amana.protocol.enrolment import READERS, WITH_INTAKE_KEY, make_enrolment
 from amana.protocol.errors import ProtocolError
 
 
@@ -18,6 +18,9 @@ class Newcomer(Staff):
         """Bring an enrolment under an invitation; returns one's id. Raises Refused and Usage."""
         if (role in WITH_INTAKE_KEY) != (self.keys.intake is not None):
             raise Usage(f"This key file is not one for a {role}.", slug="bad-role")
+        if bool(desks) != (role in READERS):
+            said = "Name every desk of the invitation with --desk."
+            raise Usage(said if not desks else f"A {role} works at no desk.", slug="bad-desk")
         # Whoever shows another root or directory is found out before anything is told to them.
         deployment = self._directory().pins.deployment
         try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, SSlibKey
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from tuf.api.serialization.json import JSONSerializer
@@ -409,7 +409,7 @@ def rotate_root(
         kept = without(root.unrecognized_fields["x-amana"], *_COSIGNING)
         root.unrecognized_fields["x-amana"] = {**kept, **cosigning}
     for public in drop:
-        keyid = tuf_key(public).keyid
+        keyid = _officer_key(public).keyid
         if not all(keyid in root.roles[role].keyids for role in OFFICERS_SIGN):
             raise Usage("The root names no officer with this key.", slug="not-an-officer")
         for role in OFFICERS_SIGN:
@@ -459,7 +459,16 @@ def _add_officer(root: Root, public: str) -> None:
     if public in root_keys(root):
         raise Usage("The root names this key already.", slug="key-known")
     for role in OFFICERS_SIGN:
-        root.add_key(tuf_key(public), role)
+        root.add_key(_officer_key(public), role)
+
+
+def _officer_key(public: str) -> SSlibKey:
+    try:
+        return tuf_key(public)
+    except ProtocolError:
+        raise Usage(
+            "An officer's public key is given as 'amana officer init' printed it.", slug="bad-key"
+        ) from None
 
 
 def propose(
@@ -597,7 +606,10 @@ def cosigning_pins(
         operator, equals, vkey = given.partition("=")
         if not equals or "+" in operator:
             operator, vkey = given.partition("+")[0].partition("/")[0], given
-        key = NoteKey.parse(vkey)
+        try:
+            key = NoteKey.parse(vkey)
+        except ProtocolError as error:
+            raise Usage(error.title, slug=error.slug) from None
         if key.type is not KeyType.COSIGNER:
             raise Usage("This is the key of a log, not of a cosigner.", slug="vkey-invalid")
         listed.append({"operator": operator, "key": key.vkey})

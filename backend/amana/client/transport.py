@@ -25,6 +25,7 @@ CONNECT_SECONDS: Final = 120.0  # A circuit to an onion service takes long to bu
 SILENCE_SECONDS: Final = 120.0
 RETRY_AFTER_LIMIT_SECONDS: Final = 300.0
 BUSY_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+FIELDS_SHOWN: Final = 16
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 # Both libraries write addresses of requests to their logs, and those of uploads are secrets.
@@ -61,8 +62,10 @@ class Answer:
         return document
 
     def refusal(self) -> Refused:
-        """Return the problem that the server named (RFC 9457), made safe for a terminal."""
-        return Refused(self._title(), slug=self.slug)
+        """Return the problem that the server named (RFC 9457), with the fields that it refused, made safe for a terminal."""
+        fields = self._fields()
+        where = f" (refused: {', '.join(fields)})" if fields else ""
+        return Refused(self._title() + where, slug=self.slug)
 
     def busy(self) -> Busy:
         """Return the same as a reason to come back later."""
@@ -91,7 +94,16 @@ class Answer:
         title = self._problem().get("title")
         if not isinstance(title, str):
             return f"The server answered with status {self.status}."
-        return "".join(letter for letter in title if letter.isprintable())[:300]
+        return _printable(title)[:300]
+
+    def _fields(self) -> list[str]:
+        named = self._problem().get("fields")
+        names = named[:FIELDS_SHOWN] if isinstance(named, list) else []
+        return [_printable(name)[:40] for name in names if isinstance(name, str)]
+
+
+def _printable(text: str) -> str:
+    return "".join(filter(str.isprintable, text))
 
 
 @dataclass(frozen=True)
