@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from amana.cli.tables import harmless, show
+from amana.cli.admin import EXPORT_COLUMNS
+from amana.cli.custody import show_custody
+from amana.cli.tables import harmless, show, show_blocks
+from amana.protocol.custody import Custody
 from tests.support.decisions import decide
 from tests.support.organisation import organisation_in
 from tests.support.server import Service, amana
@@ -85,6 +88,49 @@ def test_no_text_of_a_server_steers_the_terminal(
     printed = capsys.readouterr().out
     assert not set(printed) & {"\x1b", "\u202e", "\x07"}
     assert harmless(value).isprintable()
+
+
+EXPORT = {"export": "e" * 32, "case": "c" * 32, "to": "p" * 32, "purpose": "iiim", "fault": None,
+    "identity": ["identity", "originals"], "requested_by": "r" * 32, "requested_on": "2026-01-02"}  # fmt: skip
+
+
+def test_what_a_second_person_must_read_of_an_export_stands_whole_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    fault = (
+        "The witness's consent does not cover this purpose today, nor any other that is like it."
+    )
+    show_blocks(EXPORT_COLUMNS, [EXPORT, {**EXPORT, "fault": fault}])
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    first, second = printed.split("\n\n")
+    assert first.splitlines()[2].split() == ["to", "p" * 32]
+    assert [line.split()[-1] for line in first.splitlines()] == [
+        "e" * 32, "c" * 32, "p" * 32, "iiim", "originals", "r" * 32, "2026-01-02",
+    ]  # fmt: skip
+    assert fault in " ".join(second.split())
+
+
+def test_what_happened_with_a_case_stands_whole_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    event = {
+        "what": "verification-mended", "who": "w" * 32, "when": "2026-01-02 03:04:05",
+        "authority": "administrator, reviewer; directory 17", "signature": "nobody-signs", "proof": "logged",
+    }  # fmt: skip
+    show_custody(Custody("here", "c" * 32, "m" * 32, 1, "2026-01-02", [event, event], {}, {}))
+    printed = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in printed.splitlines())
+    for value in event.values():
+        assert printed.count(value) == 2
+
+
+@pytest.mark.parametrize("value", ["\x1b[2J", "\u202eabc", "\x07", ["\x1b[2J", "\u202e"]])
+def test_no_block_steers_the_terminal(value: object, capsys: pytest.CaptureFixture[str]) -> None:
+    show_blocks({"a": "a"}, [{"a": value}])
+    assert not set(capsys.readouterr().out) & {"\x1b", "\u202e", "\x07"}
 
 
 def test_numbers_are_numbers_and_answers_are_words() -> None:

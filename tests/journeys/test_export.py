@@ -66,6 +66,9 @@ class Office:
         assert self.export(case) == asked, "asking again asks for nothing more"
         [waiting] = self.run(self.administrator, "admin", "exports", "pending")["exports"]
         assert (waiting["export"], waiting["fault"]) == (asked["export"], None)
+        way = ("--server", self.service.url, "--root", self.root, "--key", self.administrator)
+        shown = amana("admin", "exports", "pending", *way, env={"COLUMNS": "80"}).stdout
+        assert {asked["export"], case, self.partner.stem} <= set(shown.split())
         done = self.run(self.administrator, "admin", "exports", "approve", asked["export"])
         assert done["state"] == "approved"
         export: str = asked["export"]
@@ -155,6 +158,7 @@ def _a_court_checks_the_custody(told: dict[str, Any], root: Path, folder: Path) 
     assert {one.keys() == {"name", "ok", "detail"} for one in document["checks"]} == {True}
     shown = amana("verify", "custody", file, "--root", root, "--html", page).stdout
     assert "No custody can prove" in shown
+    assert "export-receipt" in shown.split()
     assert "NOT" not in shown
     assert "amana verify custody FILE" in page.read_text("utf-8")
     told["events"][2]["event"]["action"]["made_at"] = "2020-01-01T00:00:00Z"

@@ -9,7 +9,7 @@ import click
 
 from amana.cli.options import FILE
 from amana.cli.staff import as_staff
-from amana.cli.tables import harmless, say, show
+from amana.cli.tables import harmless, say, show, show_blocks
 from amana.client.administrator import Administrator, vetting_body
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, read_passphrase, write_key
@@ -289,7 +289,7 @@ def pending_exports(administrator: Administrator, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"exports": rows}))
     elif rows:
-        show(EXPORT_COLUMNS, rows, "export", "case")
+        show_blocks(EXPORT_COLUMNS, rows)
     else:
         click.echo("No export waits.")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from amana.cli.tables import show
+from amana.cli.tables import show_blocks
 from amana.client.newfile import write_new
 from amana.protocol.custody import Custody
 
@@ -20,8 +20,8 @@ page_option = click.option(
 
 
 def show_custody(found: Custody) -> None:
-    """Print the events of a case as a table."""
-    show({one: one for one in COLUMNS}, found.events, "who")
+    """Print the events of a case, one block for each."""
+    show_blocks({one: one for one in COLUMNS}, found.events)
 
 
 def write_page(path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 """What commands print: one JSON object, or lines and tables for people; what came from a server is made harmless first."""
 
 import json
+import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +29,34 @@ def show(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], *ids: st
     for row in rows:
         table.add_row(*(harmless(row.get(member)) for member in columns))
     Console().print(table)
+
+
+def show_blocks(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print each row as a block of lines, a title and its value: for what has more than fits side by side.
+
+    Lines are broken between words alone, so that ids can be read out and copied whole.
+    """
+    indent = max(map(len, columns.values())) + 2
+    width = shutil.get_terminal_size().columns
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        for member, title in columns.items():
+            for line in textwrap.wrap(
+                _line(row.get(member)),
+                width,
+                initial_indent=title.ljust(indent),
+                subsequent_indent=" " * indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            ):
+                click.echo(line)
+
+
+def _line(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_line, value))
+    return printable(_plain(value))[:300]
 
 
 def harmless(value: object) -> str:
