@@ -7,15 +7,13 @@ from typing import Any
 
 import click
 
-from amana.cli.options import FILE
-from amana.cli.staff import as_staff
+from amana.cli.options import FILE, json_option
+from amana.cli.staff import as_staff, make_keys, public_option
 from amana.cli.tables import harmless, say, show, show_blocks
 from amana.client.administrator import Administrator, vetting_body
 from amana.client.errors import Usage
-from amana.client.keyfile import PersonKeys, read_passphrase, write_key
 from amana.client.newfile import refuse_taken, write_new
 from amana.client.verify import read_limited
-from amana.protocol.directory import fingerprint
 from amana.protocol.enrolment import ROLES
 from amana.protocol.policy import FLAGS
 
@@ -48,15 +46,17 @@ def admin() -> None:
 @admin.command()
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--role", type=click.Choice(["administrator", "auditor"]), default="administrator")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def init(out: Path, role: str, as_json: bool) -> None:
+@public_option
+@json_option
+def init(out: Path, role: str, public_file: Path | None, as_json: bool) -> None:
     """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
-    keys = PersonKeys.generate(role)
-    path = write_key(keys, out, read_passphrase(confirm=True))
-    public = {"id": keys.id, "signing_key": keys.signing.public}
-    shown = fingerprint(public)
-    document = {"key": str(path), "fingerprint": shown, "public": public}
-    say(document, as_json, f"Your keys are in {path}.", f"Fingerprint: {shown}")
+    path, document = make_keys(role, out, public_file)
+    say(
+        document,
+        as_json,
+        f"Your keys are in {path}.",
+        f"Fingerprint: {document['fingerprint']}",
+    )
 
 
 @admin.command()

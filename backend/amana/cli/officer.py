@@ -15,6 +15,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 
 from amana.cli.options import FILE, json_option, proxy_option, server_option
 from amana.client.audit import compare
+from amana.client.description import Desk, first_description, read_public
 from amana.client.directory import (
     Getter,
     Published,
@@ -29,6 +30,7 @@ from amana.client.errors import NotVerified, Usage
 from amana.client.expectations import Expectations
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
 from amana.client.log import Fetch, from_server
+from amana.client.newfile import write_new
 from amana.client.officer import (
     FRESHNESS_HOURS,
     Proposal,
@@ -243,6 +245,88 @@ def pending_command(file: Path, source: Source, as_json: bool) -> None:
     refused = sum(bool(one.fault) for one in waiting)
     if refused:
         raise NotVerified(f"{refused} of them cannot be accepted.", slug="enrolment-refused")
+
+
+@officer.command(name="describe")
+@click.option("--deployment", required=True, help="The name of the installation.")
+@click.option("--desk", "desks", multiple=True, metavar="DESK=LANGUAGE,…", required=True)
+@click.option(
+    "--desk-name", "names", multiple=True, metavar="DESK:LANGUAGE=TEXT", help="What witnesses read."
+)
+@click.option("--lead", "leads", multiple=True, metavar="DESK=FILE")
+@click.option("--reader", "readers", multiple=True, metavar="DESK=FILE")
+@click.option("--custodian", multiple=True, type=FILE)
+@click.option("--administrator", multiple=True, type=FILE)
+@click.option("--auditor", multiple=True, type=FILE)
+@click.option("--partner", "partners", multiple=True, metavar="FILE=PURPOSE,…")
+@click.option(
+    "--takes", multiple=True, metavar="ID=FLAG,…", help="Restricting flags that a reader may take."
+)
+@click.option("--custodians", "k", type=click.IntRange(0), help="How many must come together.")
+@click.option(
+    "--consent", "texts", multiple=True, metavar="LANGUAGE=FILE", help="The text to agree to."
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
+@json_option
+def describe_command(
+    deployment: str,
+    desks: tuple[str, ...],
+    names: tuple[str, ...],
+    leads: tuple[str, ...],
+    readers: tuple[str, ...],
+    partners: tuple[str, ...],
+    takes: tuple[str, ...],
+    k: int | None,
+    texts: tuple[str, ...],
+    out: Path,
+    as_json: bool,
+    **others: tuple[Path, ...],
+) -> None:
+    """Describe a first directory in a new file, for 'propose --from'. Every FILE is what 'init --public' wrote.
+
+    Compare the words that are printed with each person by voice. Whoever reads at two desks is given twice.
+    """
+    if (k is None) == bool(others["custodian"]):
+        raise Usage("--custodian and --custodians belong together.", slug="bad-custodians")
+    described = {desk: Desk(codes) for desk, codes in _pairs(desks).items()}
+    for where, text in map(_pair, names):
+        desk, _, language = where.partition(":")
+        _desk_of(described, desk).names[language] = text
+    for given, part in ((leads, "leads"), (readers, "reviewers")):
+        for desk, file in map(_pair, given):
+            getattr(_desk_of(described, desk), part).append(read_public(Path(file), "reviewer"))
+    found = {role: [read_public(file, role) for file in given] for role, given in others.items()}
+    purposes: dict[str, list[str]] = {}
+    for file, listed in _pairs(partners).items():
+        public = read_public(Path(file), "partner")
+        found.setdefault("partner", []).append(public)
+        purposes[public["id"]] = listed
+    fields = first_description(
+        deployment,
+        described,
+        found,
+        purposes,
+        _pairs(takes),
+        k or 0,
+        {language: Path(file) for language, file in map(_pair, texts)},
+    )
+    proposal = propose(fields, version=1, now=datetime.now(UTC))
+    write_new(out, (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode("utf-8"))
+    summary = proposal.summary()
+    _say({"description": str(out), "summary": summary}, as_json, "\n".join(summary))
+
+
+def _pair(given: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not equals:
+        raise Usage(f"Write NAME=VALUE instead of {given}.")
+    return name, value
+
+
+def _desk_of(desks: dict[str, Desk], name: str) -> Desk:
+    if name not in desks:
+        raise Usage(f"No --desk is called {name}.", slug="desk-unknown")
+    return desks[name]
 
 
 @officer.command(name="propose")

@@ -13,7 +13,7 @@ from amana.cli import releases
 from amana.cli.custody import page_option, show_custody, write_page
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option
-from amana.cli.staff import FOLDER, as_staff, key_option
+from amana.cli.staff import FOLDER, as_staff, key_option, make_keys, public_option
 from amana.cli.tables import harmless, say, show
 from amana.client.casework import Caseworker, ReadNote
 from amana.client.custody import CustodyReader
@@ -24,10 +24,9 @@ from amana.client.exporting import Derivative, Exporter
 from amana.client.keyfile import (
     PersonKeys,
     change_key,
-    intake_key_fields,
+    own_public,
     read_key,
     read_passphrase,
-    write_key,
 )
 from amana.client.newcomer import Newcomer
 from amana.client.reviewer import (
@@ -87,28 +86,20 @@ for command in (releases.request_identity, releases.identity):
     default="reviewer",
     show_default=True,
 )
+@public_option
 @json_option
-def init(out: Path, role: str, as_json: bool) -> None:
+def init(out: Path, role: str, public_file: Path | None, as_json: bool) -> None:
     """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
-    keys = PersonKeys.generate(role)
-    path = write_key(keys, out, read_passphrase(confirm=True))
-    public = _public(keys)
-    shown = fingerprint(public)
-    if as_json:
-        click.echo(json.dumps({"key": str(path), "fingerprint": shown, "public": public}))
-        return
+    path, document = make_keys(role, out, public_file)
     at_desk = " --desk DESK" if role in READERS else ""
-    click.echo(
-        f"Your keys are in {path}. Next, with what the administrator told you; the token is asked for:"
-        f"\n    amana reviewer enrol --server URL --root ROOT --key {shlex.quote(str(path))}{at_desk}",
-        err=True,
-    )
-    click.echo(f"Read this fingerprint to the officers by voice: {shown}")
-
-
-def _public(keys: PersonKeys) -> dict[str, str]:
-    intake = {} if keys.intake is None else intake_key_fields(keys)
-    return {"id": keys.id, "signing_key": keys.signing.public, **intake}
+    if not as_json:
+        click.echo(
+            f"Your keys are in {path}. Next, with what the administrator told you; the token is asked for:"
+            f"\n    amana reviewer enrol --server URL --root ROOT --key {shlex.quote(str(path))}{at_desk}",
+            err=True,
+        )
+    shown = document["fingerprint"]
+    say(document, as_json, f"Read this fingerprint to the officers by voice: {shown}")
 
 
 @reviewer.command(name="fingerprint")
@@ -117,8 +108,8 @@ def _public(keys: PersonKeys) -> dict[str, str]:
 def show_fingerprint(key: Path, as_json: bool) -> None:
     """Show the words of your keys again, to be compared by voice."""
     keys = read_key(key, read_passphrase())
-    shown = fingerprint(_public(keys))
-    before = None if keys.before is None else fingerprint(_public(keys.before))
+    shown = fingerprint(own_public(keys))
+    before = None if keys.before is None else fingerprint(own_public(keys.before))
     if as_json:
         click.echo(json.dumps({"fingerprint": shown, "before": before}))
         return
@@ -153,7 +144,7 @@ def enrol(
     if invitation is None:
         invitation = click.prompt("Token of the invitation", hide_input=True, err=True, type=str)
     person = newcomer.enrol(invitation, role or newcomer.keys.role, list(desks))
-    shown = fingerprint(_public(newcomer.keys))
+    shown = fingerprint(own_public(newcomer.keys))
     if as_json:
         click.echo(json.dumps({"id": person, "fingerprint": shown}))
         return
@@ -180,7 +171,7 @@ def replace_key_command(opened_with: tuple[Path, str], reader: Reviewer, as_json
             "As far as is known here nobody was asked yet; to ask, repeat the command.", err=True
         )
         raise
-    shown = fingerprint(_public(keys))
+    shown = fingerprint(own_public(keys))
     if as_json:
         click.echo(json.dumps({"id": keys.id, "fingerprint": shown}))
         return

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What every command of staff begins with: who asks, at which server, under which root."""
 
+import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import Any
 import click
 
 from amana.cli.options import FILE, json_option, proxy_option, root_option, server_option
-from amana.client.keyfile import read_key, read_passphrase
+from amana.client.keyfile import (
+    PersonKeys,
+    public_document,
+    read_key,
+    read_passphrase,
+    write_key,
+)
+from amana.client.newfile import refuse_taken, write_new
 from amana.client.progress import progress_for
 from amana.client.staff import Staff
 from amana.client.transport import Transport
@@ -27,6 +35,26 @@ cache_option = click.option(
     help="Folder that remembers which directory was seen, so that an older one is refused"
     " (AMANA_DIRECTORY_CACHE; default: beside the key).",
 )
+
+
+public_option = click.option(
+    "--public",
+    "public_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A new file for your public part, which the officers of a first directory take.",
+)
+
+
+def make_keys(role: str, out: Path, public_file: Path | None) -> tuple[Path, dict[str, Any]]:
+    """Make a person's keys in the folder `out`; returns the key file, and what is said of it. Raises Usage."""
+    if public_file is not None:
+        refuse_taken(public_file)
+    keys = PersonKeys.generate(role)
+    path = write_key(keys, out, read_passphrase(confirm=True))
+    document = public_document(keys)
+    if public_file is not None:
+        write_new(public_file, (json.dumps(document, indent=1) + "\n").encode("ascii"))
+    return path, {"key": str(path), **document}
 
 
 def as_staff(kind: type[Staff], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

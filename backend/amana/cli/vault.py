@@ -10,7 +10,7 @@ import click
 
 from amana.cli import reviewer
 from amana.cli.options import json_option
-from amana.cli.staff import FOLDER, as_staff
+from amana.cli.staff import FOLDER, as_staff, public_option
 from amana.cli.tables import harmless, say
 from amana.client.custodian import Asked, Custodian, Unverified
 from amana.client.errors import Usage
@@ -37,11 +37,12 @@ for command in (
 
 @custodian.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder for the key file.")
+@public_option
 @json_option
 @click.pass_context
-def init(ctx: click.Context, out: Path, as_json: bool) -> None:
+def init(ctx: click.Context, out: Path, public_file: Path | None, as_json: bool) -> None:
     """Make your keys on this device; the passphrase comes from AMANA_PASSPHRASE or a prompt."""
-    ctx.invoke(reviewer.init, out=out, role="custodian", as_json=as_json)
+    ctx.invoke(reviewer.init, out=out, role="custodian", public_file=public_file, as_json=as_json)
 
 
 @custodian.command()

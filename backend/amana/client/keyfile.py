@@ -15,7 +15,7 @@ import click
 from amana.client.errors import Usage
 from amana.protocol.age import WrongPassphrase
 from amana.protocol.case import intake_key_id
-from amana.protocol.directory import TARGETS_DAYS, sign_intake_key
+from amana.protocol.directory import TARGETS_DAYS, fingerprint, sign_intake_key
 from amana.protocol.encoding import (
     b64,
     canonical,
@@ -118,6 +118,18 @@ def intake_key_fields(keys: PersonKeys) -> dict[str, str]:
     recipient = keys.intake_recipient
     signature = sign_intake_key(keys.signing, keys.id, recipient)
     return {"intake_key": str(recipient), "intake_key_sig": signature}
+
+
+def own_public(keys: PersonKeys) -> dict[str, str]:
+    """Return what a person's fingerprint speaks for: id, signing key, and the intake key where there is one."""
+    intake = {} if keys.intake is None else intake_key_fields(keys)
+    return {"id": keys.id, "signing_key": keys.signing.public, **intake}
+
+
+def public_document(keys: PersonKeys) -> dict[str, Any]:
+    """Return the public part of somebody's keys as they give it to the officers."""
+    public = own_public(keys)
+    return {"role": keys.role, "fingerprint": fingerprint(public), "public": public}
 
 
 def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: int = 18) -> Path:
