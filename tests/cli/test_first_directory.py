@@ -53,6 +53,8 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
         here.made(name, "custodian", "init")
     here.made("administrator", "admin", "init")
     here.made("auditor", "admin", "init", "--role", "auditor")
+    key, public = here.folder / "partner.key", here.file("partner")
+    printed("partner", "init", "--key", key, "--public", public)
     (here.folder / "consent.en.txt").write_text("[SYNTHETIC] I agree.\n")
     return here
 
@@ -72,8 +74,9 @@ def test_the_documented_steps_lead_to_a_testimony(
     lead = json.loads(people.file("lead").read_text())
     takes = ("--takes", f"{lead['public']['id']}=minor,sexual_violence")
     description, proposal = tmp_path / "directory.json", tmp_path / "proposal"
-    said = amana(*people.describe(description, *people.custodians, *takes)).stdout
-    for name in ("lead", "reader", "c1", "c2", "administrator", "auditor"):
+    partner = ("--partner", f"{people.file('partner')}=iiim")
+    said = amana(*people.describe(description, *people.custodians, *takes, *partner)).stdout
+    for name in ("partner", "lead", "reader", "c1", "c2", "administrator", "auditor"):
         assert json.loads(people.file(name).read_text())["fingerprint"] in said
 
     named = [part for one in officers for part in ("--officer", one["public"])]

@@ -174,6 +174,23 @@ def test_who_does_not_verify_is_not_proposed(house: House) -> None:
     assert not out.exists()
 
 
+def test_a_partner_comes_in_by_the_public_part_alone(house: House) -> None:
+    public = house.folder / "partner.json"
+    made = printed("partner", "init", "--key", house.folder / "partner.key", "--public", public)
+    proposal, said = house.propose("--partner", f"{public}=icc,iiim")
+    person = made["public"]["id"]
+    assert f"added: partner {person} (purposes: icc, iiim)" in said["changes"]
+    assert any(made["fingerprint"] in line for line in said["changes"])
+    house.sign_and_publish(proposal)
+    again = ("officer", "propose", *house.source, "--out", house.new())
+    assert refused(2, *again, "--partner", f"{public}=icc") == "directory-invalid"
+    other = house.folder / "other.json"
+    other.write_text(public.read_text().replace(person, random_id()))
+    assert refused(3, *again, "--partner", f"{other}=icc") == "bad-signature"
+    leaving, _ = house.propose("--remove", person)
+    house.sign_and_publish(leaving)
+
+
 def test_a_key_is_replaced_when_officers_and_its_owner_signed(house: House) -> None:
     owner = read_key(house.keys("reviewers")[0], PASSPHRASE)
 

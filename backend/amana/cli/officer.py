@@ -25,7 +25,7 @@ from amana.client.directory import (
     fetch_version,
     read_root,
 )
-from amana.client.enrolments import accepted, enter, read_pending, remove, set_takes
+from amana.client.enrolments import Pending, accepted, enter, read_pending, remove, set_takes
 from amana.client.errors import NotVerified, Usage
 from amana.client.expectations import Expectations
 from amana.client.keyfile import PersonKeys, read_key, read_passphrase, write_key
@@ -368,6 +368,13 @@ def _desk_of(desks: dict[str, Desk], name: str) -> Desk:
 @click.option(
     "--custodians", type=click.IntRange(0), help="How many custodians must come together."
 )
+@click.option(
+    "--partner",
+    "partners",
+    multiple=True,
+    metavar="FILE=PURPOSE,…",
+    help="Enter a partner, by what 'amana partner init --public' wrote; repeat.",
+)
 @with_source
 @json_option
 def propose_command(
@@ -388,6 +395,7 @@ def propose_command(
     takes: tuple[str, ...],
     purposes: tuple[str, ...],
     custodians: int | None,
+    partners: tuple[str, ...],
     source: Source,
     as_json: bool,
 ) -> None:
@@ -415,6 +423,10 @@ def propose_command(
         root = _first_root(fields, online, officers, thresholds, cosigning, now)
     try:
         _change(fields, current, waiting, accept, gone, _pairs(takes), _pairs(purposes), now)
+        for file, allowed in _pairs(partners).items():
+            public = read_public(Path(file), "partner")
+            one = Pending(public["id"], "new", role="partner", public=public)
+            enter(fields, one, purposes=allowed)
         if custodians is not None:
             fields["custodians"]["k"] = custodians
     except (KeyError, TypeError, AttributeError):

@@ -2,7 +2,7 @@
 """What every command of staff begins with: who asks, at which server, under which root."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ public_option = click.option(
     "--public",
     "public_file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A new file for your public part, which the officers of a first directory take.",
+    help="A new file for your public part, for the officers of a first directory.",
 )
 
 
@@ -53,8 +53,13 @@ def make_keys(role: str, out: Path, public_file: Path | None) -> tuple[Path, dic
     path = write_key(keys, out, read_passphrase(confirm=True))
     document = public_document(keys)
     if public_file is not None:
-        write_new(public_file, (json.dumps(document, indent=1) + "\n").encode("ascii"))
+        write_public(public_file, document)
     return path, {"key": str(path), **document}
+
+
+def write_public(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the public part of somebody's keys into a new file; raises Usage."""
+    write_new(path, (json.dumps(document, indent=1) + "\n").encode("ascii"))
 
 
 def as_staff(kind: type[Staff], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -133,10 +133,16 @@ def public_document(keys: PersonKeys) -> dict[str, Any]:
 
 
 def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: int = 18) -> Path:
-    """Write `<id>.key` into `folder`, mode 0600, whole or not at all, never over another; returns its path."""
-    content = _content(keys)
+    """Write `<id>.key` into `folder` as `write_key_to` does; returns its path."""
     path = folder / f"{keys.id}.key"
-    sealed = seal_with_passphrase(content, passphrase, work_factor=work_factor)
+    write_key_to(path, keys, passphrase, work_factor=work_factor)
+    return path
+
+
+def write_key_to(path: Path, keys: PersonKeys, passphrase: str, *, work_factor: int = 18) -> None:
+    """Write a key file, mode 0600, whole or not at all, never over another; raises Usage."""
+    sealed = seal_with_passphrase(_content(keys), passphrase, work_factor=work_factor)
+    folder = path.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made with mode 0600; a link, unlike a rename, refuses a name that is taken.
@@ -150,7 +156,6 @@ def write_key(keys: PersonKeys, folder: Path, passphrase: str, *, work_factor: i
         if path.exists():
             raise Usage("There is such a key file already.", slug="key-exists") from None
         raise Usage("The key file cannot be written.", slug="key-not-written") from None
-    return path
 
 
 def change_key(
