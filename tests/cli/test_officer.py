@@ -5,13 +5,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from amana.cli import main
+from amana.client.officer import Proposal
 from amana.protocol.encoding import sha256_hex
 from tests.support.ceremony import desk
-from tests.support.server import Service, amana, running_service
+from tests.support.server import PASSPHRASE, Service, amana, running_service
 
 TEXT = "I agree"
 
@@ -137,6 +141,22 @@ def test_what_is_signed_is_shown_before_it_is_signed(hands: Hands) -> None:
     assert "directory of amana-here, version 1" in done.stdout
     assert hands.reviewers[0]["fingerprint"] in done.stdout
     assert "1 signature" in done.stdout
+
+
+@pytest.mark.parametrize(("typed", "status", "signatures"), [("n\n", 2, 0), ("y\n", 0, 1)])
+def test_whoever_sits_at_a_terminal_is_asked_after_reading(
+    hands: Hands, monkeypatch: pytest.MonkeyPatch, typed: str, status: int, signatures: int
+) -> None:
+    proposal = hands.folder / f"asked-{status}"
+    hands.propose(proposal)
+    monkeypatch.setenv("AMANA_PASSPHRASE", PASSPHRASE)
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("amana.cli.officer.sys", terminal)
+    sign = ["officer", "sign", str(proposal), "--key", hands.officers[0]["key"]]
+    done = CliRunner().invoke(main, sign, input=typed)
+    assert done.exit_code == status
+    assert "directory of amana-here, version 1" in done.stdout
+    assert len(Proposal.load(proposal).targets.signatures) == signatures
 
 
 def test_a_key_file_opens_with_its_passphrase_only(hands: Hands) -> None:
