@@ -2,11 +2,14 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from amana.client.errors import NetworkFailed, NotVerified, Usage
 from amana.client.expectations import Expectations
@@ -14,6 +17,7 @@ from amana.client.keyfile import PersonKeys
 from amana.client.monitor import Monitor, Report, locked
 from amana.client.officer import rotate_root, tuf_signer
 from amana.protocol.case import intake_key_id
+from amana.protocol.encoding import b64
 from amana.protocol.logleaf import root_leaf, targets_leaf
 from amana.protocol.signing import SigningKey
 from tests.support.ceremony import DEPLOYMENT, desk, reader
@@ -128,8 +132,9 @@ def test_a_root_that_nobody_announced_is_told(watcher: Watcher, shown: Shown) ->
         root.sign(tuf_signer(officer.signing), append=True)
     shown.mirror.files["2.root.json"] = root.to_bytes()
     shown.log.add(root_leaf(2, root.to_bytes()))
-    watcher.announce(2)
-    shown.mirror.show(shown.ceremony.proposal(2))
+    proposal = shown.ceremony.proposal(2)
+    watcher.expected = watcher.expected.announcing([proposal])
+    shown.mirror.show(proposal)
     shown.log.add(targets_leaf(2, shown.mirror.files["2.targets.json"], 2))
     shown.cosign()
     assert whats(watcher.look()) == [("root", 2)]
@@ -339,6 +344,128 @@ def test_a_state_is_never_forgotten_by_accident(watcher: Watcher) -> None:
     watcher.state.write_text(whole.replace(DEPLOYMENT, "another"))
     with pytest.raises(Usage):
         watcher.look()
+
+
+def outcome(watcher: Watcher, document: object) -> str:
+    """Look with a state: "taken", or the slug by which it is refused and kept as it is."""
+    written = json.dumps(document)
+    watcher.state.write_text(written)
+    try:
+        watcher.look()
+    except Usage as refused:
+        return refused.slug if watcher.state.read_text() == written else "changed"
+    return "taken"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"deployment": 1},
+        {"checkpoints": [1]},
+        {"checkpoints": {"synthetic/custody": 1}},
+        {"checkpoints": {"synthetic/custody": "no note"}},
+        {"checkpoints": {"synthetic/custody": "\ud800"}},
+        {"checkpoints": {}},
+        {"frontiers": {"synthetic/directory": ["no hash"]}},
+        {"frontiers": {"synthetic/directory": []}},
+        {"frontiers": {}},
+        {"leaves": 1},
+        {"leaves": []},
+        {"leaves": [["targets", "1", "a" * 64, 1]] * 2},
+        {"leaves": [["targets", True, "a" * 64, 1]] * 2},
+        {"unknown": [0]},
+        {"unknown": {}},
+        {"seen": {"root-1": {}}},
+        {"seen": {"root-1": {"sha256": "a" * 64, "signed": "a" * 64, "keys": [1]}}},
+        {"seen": {"root-1": {"sha256": "a" * 64, "signed": "a" * 64, "keys": [[1] * 4]}}},
+        {"accepted": 1},
+        {"accepted": [1]},
+        {"v": True},
+    ],
+    ids=str,
+)
+def test_a_field_that_is_not_in_its_form_is_a_damaged_state(
+    watcher: Watcher, change: dict[str, Any]
+) -> None:
+    whole = json.loads(watcher.state.read_text().replace(DEPLOYMENT, "synthetic"))
+    assert set(whole["checkpoints"]) == {"synthetic/custody", "synthetic/directory"}
+    changed = {**whole, **change}
+    text = json.dumps(changed).replace("synthetic", DEPLOYMENT)
+    assert outcome(watcher, json.loads(text)) == "bad-state"
+
+
+def test_a_remembered_tree_that_was_damaged_is_no_fork(watcher: Watcher) -> None:
+    whole = json.loads(watcher.state.read_text())
+    for log in ("custody", "directory"):
+        note = whole["checkpoints"][f"{DEPLOYMENT}/{log}"]
+        root = note.split("\n")[2]
+        other = note.replace(root, f"{'B' if root[0] == 'A' else 'A'}{root[1:]}")
+        changed = {**whole["checkpoints"], f"{DEPLOYMENT}/{log}": other}
+        assert outcome(watcher, {**whole, "checkpoints": changed}) == "bad-state"
+    hashes = {f"{DEPLOYMENT}/directory": [b64(bytes(32))]}
+    assert outcome(watcher, {**whole, "frontiers": hashes}) == "bad-state"
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give the way to everything that stands in a document."""
+    yield path
+    if isinstance(value, dict | list):
+        for key, below in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(below, (*path, key))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text(max_size=8), below, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_becomes_of_a_state_it_is_taken_or_refused(
+    watcher: Watcher, data: st.DataObject
+) -> None:
+    genuine = watcher.state.read_text()
+    document = json.loads(genuine)
+    *way, last = data.draw(st.sampled_from([one for one in places(document) if one]))
+    holder = document
+    for one in way:
+        holder = holder[one]
+    match data.draw(st.sampled_from(["another", "gone", "deeper", "twice"])):
+        case "another":
+            holder[last] = data.draw(ANYTHING)
+        case "gone":
+            del holder[last]
+        case "deeper":
+            holder[last] = data.draw(st.sampled_from([[holder[last]], {"more": holder[last]}]))
+        case "twice":
+            holder[last] = [holder[last], holder[last]]
+    try:
+        assert outcome(watcher, document) in {"taken", "bad-state"}
+    finally:
+        watcher.state.write_text(genuine)
+
+
+def test_a_version_that_nobody_logged_cannot_be_accepted(watcher: Watcher, shown: Shown) -> None:
+    shown.publish(2)
+    before = watcher.state.read_bytes()
+    with pytest.raises(Usage) as refused:
+        watcher.look(2, 77)
+    assert (refused.value.slug, refused.value.exit_status) == ("version-unknown", 2)
+    assert watcher.state.read_bytes() == before
+    assert watcher.look().exit_status == 1
+    assert watcher.look(2).exit_status == 0
+
+
+def test_what_does_not_verify_is_told_though_an_unknown_version_was_to_be_accepted(
+    watcher: Watcher, shown: Shown
+) -> None:
+    shown.custody.entries[0] = b"altered"
+    shown.cosign()
+    report = watcher.look(77)
+    assert [one.slug for one in report.problems] == ["log-forked"]
+    assert report.exit_status == 3
 
 
 def test_one_monitor_at_a_time_uses_a_state(tmp_path: Path) -> None:

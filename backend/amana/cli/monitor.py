@@ -48,8 +48,8 @@ def monitor(
 ) -> None:
     """Follow both public logs, and tell what the officers did not announce.
 
-    Exit status: 0 nothing unexpected; 1 a directory, root or key that nobody announced; 3 something does
-    not verify: a fork, a log that became shorter, cosigners missing; 4 the network failed.
+    Exit status: 0 nothing unexpected; 1 a directory, root or key that nobody announced; 2 wrong usage, or a damaged
+    state; 3 something does not verify: a fork, a log that became shorter, cosigners missing; 4 the network failed.
     """
     with locked(state), Transport(server, proxy=proxy) as transport:
         report = Monitor(

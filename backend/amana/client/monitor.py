@@ -36,10 +36,16 @@ from amana.client.logwatch import (
     keep_evidence,
     unsigned,
 )
+from amana.protocol import schema
 from amana.protocol.case import intake_key_id
-from amana.protocol.checkpoint import SignedCheckpoint
+from amana.protocol.checkpoint import (
+    SignedCheckpoint,
+    open_checkpoint,
+    parse_checkpoint,
+    parse_note,
+)
 from amana.protocol.directory import Directory, RootPins
-from amana.protocol.encoding import b64, sha256_hex, unb64
+from amana.protocol.encoding import b64, check_sha256_hex, sha256_hex, unb64
 from amana.protocol.errors import ProtocolError
 from amana.protocol.logleaf import DirectoryLeaf, parse_directory_leaf
 from amana.protocol.merkle import Frontier, leaf_hash
@@ -122,16 +128,33 @@ class Memory:
         except OSError:
             raise Usage("The state cannot be read.", slug="bad-state") from None
         try:
-            document = json.loads(data)
-            if document.pop("v") != 1 or len(data) > STATE_LIMIT_BYTES:
+            if len(data) > STATE_LIMIT_BYTES:
                 raise ValueError
-            found = cls(**document)
-            [DirectoryLeaf(*one) for one in found.leaves]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise Usage("The state is damaged.", slug="bad-state") from None
+            fields = schema.checked_by(_STATE, json.loads(data), "bad-state")
+            found = cls(**{name: value for name, value in fields.items() if name != "v"})
+            found.check_trees()
+        except (ValueError, RecursionError):
+            raise _damaged() from None
         if found.deployment != deployment:
             raise Usage("The state is of another installation.", slug="bad-state")
         return found
+
+    def check_trees(self) -> None:
+        """See that subtrees make up their checkpoints, and leaves are as many as one has; raises ValueError."""
+        trees = {
+            origin: parse_checkpoint(parse_note(note.encode("utf-8")).text)
+            for origin, note in self.checkpoints.items()
+        }
+        sizes = set()
+        for origin, hashes in self.frontiers.items():
+            tree = trees.get(origin)
+            if tree is None:
+                raise ValueError
+            if Frontier(tree.size, [unb64(one, 32) for one in hashes]).root() != tree.root:
+                raise ValueError
+            sizes.add(tree.size)
+        if len(self.leaves) + len(self.unknown) not in (sizes or {0}):
+            raise ValueError
 
     def write(self, path: Path) -> None:
         """Write the state whole or not at all, durably."""
@@ -144,6 +167,60 @@ class Memory:
             draft.replace(path)
         except OSError:
             raise Usage("The state cannot be written.", slug="bad-state") from None
+
+
+def _damaged() -> Usage:
+    return Usage("The state is damaged.", slug="bad-state")
+
+
+def _each(check: schema.Check) -> schema.Check:
+    return lambda value: isinstance(value, list) and all(check(one) is not False for one in value)
+
+
+def _each_named(check: schema.Check) -> schema.Check:
+    each = _each(check)
+    return lambda value: isinstance(value, dict) and each([*value.values()])
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_leaf(value: object) -> bool:
+    match value:
+        case [("root" | "targets"), version, sha256, root]:
+            check_sha256_hex(sha256)
+            return schema.is_counting(version) and schema.is_counting(root)
+    return False
+
+
+def _is_key(value: object) -> bool:
+    match value:
+        case [str(person), str(place), str(use), str(key)]:
+            return f"{person}{place}{use}{key}".isprintable()
+    return False
+
+
+def _is_said(value: object) -> bool:
+    schema.checked_by(_SAID, value, "bad-state")
+    return True
+
+
+_SAID: Final[schema.Checks] = {
+    "sha256": check_sha256_hex,
+    "signed": check_sha256_hex,
+    "keys": _each(_is_key),
+}
+_STATE: Final[schema.Checks] = {
+    "v": schema.among(1),
+    "deployment": _is_text,
+    "checkpoints": _each_named(_is_text),
+    "frontiers": _each_named(_each(lambda one: unb64(one, 32))),
+    "leaves": _each(_is_leaf),
+    "unknown": _each(schema.is_counting),
+    "seen": _each_named(_is_said),
+    "accepted": _each(check_sha256_hex),
+}
 
 
 @contextmanager
@@ -191,7 +268,10 @@ class Monitor:
         self.report = Report(deployment)
 
     def look(self) -> Report:
-        """Look, remember what verifies, and report. Raises NetworkFailed, Usage, and what the getters raise."""
+        """Look, remember what verifies, and report. Raises NetworkFailed, Usage, and what the getters raise.
+
+        Nothing is remembered then.
+        """
         try:
             with refusals():
                 chain = follow_roots(self._get, self._root)
@@ -257,18 +337,31 @@ class Monitor:
 
     def _seen(self, log: PublicLog) -> SignedCheckpoint | None:
         note = self.memory.checkpoints.get(log.key.name)
-        return None if note is None else unsigned(note.encode("utf-8"))
+        if note is None:
+            return None
+        seen = unsigned(note.encode("utf-8"))
+        # A root may pin a new key for the same log; where this one signed, it signed what was seen.
+        if any(
+            (one.name, one.key_id) == (log.key.name, log.key.id) for one in seen.note.signatures
+        ):
+            try:
+                return open_checkpoint(bytes(seen.note), log.key)
+            except ProtocolError:
+                raise _damaged() from None
+        return seen
 
     def _grow(self, log: PublicLog, newest: SignedCheckpoint) -> None:
         """Read the entries that are new and see that they make up the tree, leaf by leaf."""
         origin, checkpoint = log.key.name, newest.checkpoint
         hashes = [unb64(one, 32) for one in self.memory.frontiers.get(origin, [])]
         before = self._seen(log)
+        if before is not None and origin not in self.memory.frontiers:
+            raise _damaged()
         tree = Frontier(0 if before is None else before.checkpoint.size, hashes)
+        leaves, unknown = [*self.memory.leaves], [*self.memory.unknown]
         if before is None:
             # A log under a new root begins with what it takes over from the one before.
-            self.memory.leaves, self.memory.unknown = [], []
-        leaves, unknown = [], []
+            leaves, unknown = [], []
         for entry in log.entries(tree.size, checkpoint.size):
             tree.append(leaf_hash(entry))
             try:
@@ -280,8 +373,7 @@ class Monitor:
             raise LogNotVerified(
                 "log-tampered", "The entries of the directory log are not those of its checkpoint."
             )
-        self.memory.leaves += leaves
-        self.memory.unknown += unknown
+        self.memory.leaves, self.memory.unknown = leaves, unknown
         self.memory.frontiers[origin] = [b64(one) for one in tree.hashes]
 
     def _read_leaves(self) -> None:
@@ -351,7 +443,15 @@ class Monitor:
         return listed[-1:] == [leaf]
 
     def _accept_versions(self) -> None:
-        """Note down what whoever watches accepts: directories, each with the root it was published under."""
+        """Note down what whoever watches accepts: directories, each with the root it was published under.
+
+        A version that the log does not name is wrong usage, unless what does not verify hides it.
+        """
+        logged = {version for kind, version, *_ in self.memory.leaves if kind == "targets"}
+        if self._accept - logged and not self.report.problems:
+            raise Usage(
+                "The directory log names no such version to accept.", slug="version-unknown"
+            )
         for kind, version, _, root in self.memory.leaves:
             if kind != "targets":
                 continue
