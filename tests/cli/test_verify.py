@@ -33,14 +33,20 @@ def verify(content: object, folder: Path, root: Path, status: int) -> dict[str, 
 
 
 def failed(document: dict[str, Any]) -> list[str]:
-    return [check["name"] for check in document["checks"] if not check["ok"]]
+    return [check["name"] for check in document["checks"] if check["ok"] is False]
 
 
 def test_a_receipt_verifies_alone_and_in_what_send_printed(
     sent: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:
-    assert failed(verify(sent["receipt"], tmp_path, root, 0)) == []
-    assert failed(verify(sent, tmp_path, root, 0)) == []
+    alone = verify(sent["receipt"], tmp_path, root, 0)
+    assert {check["name"]: check["ok"] for check in alone["checks"]} == {
+        **dict.fromkeys(("root", "form", "signature", "deployment", "event"), True),
+        "inclusion": None,
+    }
+    with_proof = verify(sent, tmp_path, root, 0)
+    shown = {check["name"]: check["ok"] for check in with_proof["checks"]}
+    assert (shown["inclusion"], shown["cosigned"]) == (True, None)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +86,9 @@ def test_a_person_reads_the_checks_line_by_line(
     path.write_text(json.dumps(sent["receipt"]))
     done = amana("verify", "receipt", path, "--root", root)
     lines = done.stdout.splitlines()
-    assert [line[:5] for line in lines] == ["ok   "] * 5
-    assert sent["case"] in lines[-1]
+    assert [line[:5] for line in lines] == [*["ok   "] * 5, "-    "]
+    assert sent["case"] in lines[-2]
+    assert "inclusion: not shown" in lines[-1]
 
 
 def test_a_file_that_is_not_there_is_wrong_usage(root: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from amana.client.verify import (
     Check,
     check_logs,
     check_receipt_file,
+    holds,
     leaf_of,
     read_limited,
     read_state,
@@ -98,7 +99,8 @@ def receipt(
 ) -> None:
     """Check that FILE, a receipt or what 'witness send --json' printed, was signed by the service of ROOT.
 
-    With a proof, also that the custody log holds what the receipt is about. Needs no network unless --server is given.
+    With a proof, also that the custody log holds what the receipt is about, and whether the cosigners of the root vouch
+    for that; a line that begins with "-" was not shown. Needs no network unless --server is given.
     """
     if proof and server:
         raise Usage("Give --proof or --server, not both.")
@@ -153,6 +155,7 @@ def log(
 ) -> None:
     """Read the public logs whole: every entry and tile must lead to the checkpoint that the log signed.
 
+    Where the root asks for cosigners, so many must vouch for that tree or its beginning.
     From a server, the logs are those of the newest root that follows from ROOT; from a folder, those of ROOT.
     """
     trusted, chosen = read_limited(root, ROOT_LIMIT_BYTES), names or ("custody", "directory")
@@ -273,7 +276,8 @@ def show_checks(
 
 def _show_lines(checks: Sequence[Check]) -> None:
     for check in checks:
-        click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+        word = "-   " if check.ok is None else "ok  " if check.ok else "FAIL"
+        click.echo(f"{word} {check.name}: {check.detail}")
 
 
 def _say(
@@ -284,7 +288,7 @@ def _say(
     *,
     show: Callable[[Sequence[Check]], None] = _show_lines,
 ) -> None:
-    verified = all(check.ok for check in checks)
+    verified = all(map(holds, checks))
     if as_json:
         document = {"verified": verified, "checks": [asdict(check) for check in checks]}
         click.echo(json.dumps(document))

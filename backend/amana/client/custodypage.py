@@ -187,7 +187,9 @@ def _row(number: int, one: Mapping[str, Any], which: int) -> str:
 def _checked(check: Check, answers: Sequence[str], which: int) -> str:
     title = CHECKS[check.name][which] if check.name in CHECKS else check.name
     detail = f'<bdi lang="en" dir="ltr">{_escaped(check.detail)}</bdi>'
-    cells = f"<td>{_escaped(answers[check.ok])}</td><td>{_escaped(title)}</td><td>{detail}</td>"
+    cells = (
+        f"<td>{_escaped(answers[check.ok is True])}</td><td>{_escaped(title)}</td><td>{detail}</td>"
+    )
     return f"<tr{'' if check.ok else ' class=bad'}>{cells}</tr>"
 
 

@@ -5,7 +5,7 @@ Nothing that comes from there is believed: a checkpoint is its log's, and the re
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -80,14 +80,17 @@ def log_name(key: NoteKey) -> str:
 
 
 def fetch_checkpoint(
-    fetch: Fetch, key: NoteKey, cosigners: Sequence[Cosigner] = (), quorum: int = 0
+    fetch: Fetch, key: NoteKey, cosigners: Sequence[Cosigner] = (), name: str = "checkpoint"
 ) -> SignedCheckpoint:
-    """Return the newest checkpoint of a log, signed by it and by a quorum. Raises NotVerified, NetworkFailed."""
-    data = fetch(f"{log_name(key)}/checkpoint", NOTE_LIMIT_BYTES)
+    """Return the newest checkpoint of a log, or with `cosigned` the newest that cosigners signed.
+
+    Raises NotVerified, LogIncomplete where there is none, and NetworkFailed.
+    """
+    data = fetch(f"{log_name(key)}/{name}", NOTE_LIMIT_BYTES)
     if data is None:
         raise LogIncomplete("There is no such log.", slug="log-missing")
     try:
-        return open_checkpoint(data, key, cosigners, quorum)
+        return open_checkpoint(data, key, cosigners)
     except ProtocolError as error:
         raise NotVerified(error.title, slug=error.slug) from None
 
@@ -113,8 +116,8 @@ class Walked:
 
     size: int
     tiles: int
-    old_root: bytes | None
-    """The root at the size that was asked about, if the log is that large."""
+    roots: Mapping[int, bytes]
+    """The roots at the sizes that were asked about, as far as the log is that large."""
 
 
 def walk(
@@ -122,20 +125,21 @@ def walk(
     key: NoteKey,
     checkpoint: Checkpoint,
     see: Callable[[int, bytes], None],
-    old_size: int | None = None,
+    sizes: Collection[int] = (),
 ) -> Walked:
     """Read every entry and every tile of a log and see that they are the tree of the checkpoint.
 
     `see` gets each entry with its place. Raises NotVerified.
     """
     partial = {tile for tile in tiles_of(checkpoint.size) if not tile.is_full}
-    edge, count, old_root = Edge(), 0, Edge().root() if old_size == 0 else None
+    edge, count, roots = Edge(), 0, {0: Edge().root()}
     for entries in _batches(fetch, key, checkpoint.size):
         for place, entry in enumerate(entries, edge.size):
             see(place, entry)
         hashes = list(map(leaf_hash, entries))
-        if old_size is not None and edge.size < old_size <= edge.size + len(hashes):
-            old_root = edge.grown(hashes[: old_size - edge.size])[0].root()
+        for size in sizes:
+            if edge.size < size <= edge.size + len(hashes):
+                roots[size] = edge.grown(hashes[: size - edge.size])[0].root()
         edge, tiles = edge.grown(hashes)
         for tile, content in tiles.items():
             if tile.is_full or tile in partial:
@@ -148,7 +152,7 @@ def walk(
         raise NotVerified(
             "The log's entries do not make the tree of its checkpoint.", slug="checkpoint-invalid"
         )
-    return Walked(edge.size, count, old_root)
+    return Walked(edge.size, count, roots)
 
 
 def _batches(fetch: Fetch, key: NoteKey, size: int) -> Iterator[list[bytes]]:

@@ -3,15 +3,15 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from amana.client.directory import read_root
 from amana.client.errors import ClientError, NotVerified, Usage
-from amana.client.log import Fetch, fetch_checkpoint, walk
-from amana.protocol.checkpoint import Checkpoint, NoteKey
+from amana.client.log import Fetch, LogIncomplete, fetch_checkpoint, walk
+from amana.protocol.checkpoint import Checkpoint, NoteKey, SignedCheckpoint
 from amana.protocol.directory import RootPins
 from amana.protocol.encoding import b64, unb64
 from amana.protocol.errors import BadSignature, ProtocolError
@@ -23,15 +23,26 @@ from amana.protocol.tlogproof import TlogProof
 
 ROOT_LIMIT_BYTES: Final = 512 * 1024
 STATE_LIMIT_BYTES: Final = 64 * 1024
+INCLUSION: Final = "inclusion"
+COSIGNED: Final = "cosigned"
+MAY_BE_MISSING: Final = frozenset(
+    {INCLUSION, COSIGNED, *(f"{log} {COSIGNED}" for log in ("custody", "directory"))}
+)
+"""Checks of what need not be there; everything else has to hold."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was checked."""
+    """One thing that was checked; `ok` is None where it was not, and nothing is said against it."""
 
     name: str
-    ok: bool
+    ok: bool | None
     detail: str
+
+
+def holds(check: Check) -> bool:
+    """Tell whether nothing is wrong about a check: it was proven, or it was not made and need not be."""
+    return check.ok or (check.ok is None and check.name in MAY_BE_MISSING)
 
 
 def checked(steps: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Check]:
@@ -60,7 +71,8 @@ def read_limited(path: Path, limit: int) -> bytes:
 def check_receipt_file(content: bytes, root: bytes, proof: bytes | None = None) -> list[Check]:
     """Check a receipt, or the answer of `witness send --json` that holds one; ends with the first fault.
 
-    With a proof, the one given or the one in that answer, also that the custody log holds what it is about.
+    With a proof, the one given or the one in that answer, also that the custody log holds what it is about, and
+    how many cosigners saw that. The service's signature holds without either, which come later: not shown is no fault.
     """
     try:
         pins = read_root(root)
@@ -91,9 +103,12 @@ def check_receipt_file(content: bytes, root: bytes, proof: bytes | None = None) 
     ]
     if proof is None and isinstance(document.get("proof"), str):
         proof = document["proof"].encode("utf-8", "replace")
-    if proof is not None:
-        checks.append(_check_proof(proof, receipt, pins))
-    return checks
+    if proof is None:
+        detail = (
+            "not shown: no proof was given, and --server fetches one a moment after the receipt"
+        )
+        return [*checks, Check(INCLUSION, None, detail)]
+    return [*checks, *_check_proof(proof, receipt, pins)]
 
 
 def leaf_of(content: bytes, root: bytes) -> tuple[bytes, NoteKey]:
@@ -104,18 +119,27 @@ def leaf_of(content: bytes, root: bytes) -> tuple[bytes, NoteKey]:
     return receipt.leaf, pins.custody_log
 
 
-def _check_proof(proof: bytes, receipt: Receipt, pins: RootPins) -> Check:
+def _check_proof(proof: bytes, receipt: Receipt, pins: RootPins) -> list[Check]:
     try:
         parsed = TlogProof.parse(proof)
         signed = parsed.verify(receipt.leaf, pins.custody_log, pins.cosigners)
     except ProtocolError as error:
-        return Check("inclusion", False, error.title)
+        return [Check(INCLUSION, False, error.title)]
     place = f"number {parsed.index} of {signed.checkpoint.size} leaves of {pins.custody_log.name}"
-    if not pins.cosigners:
-        return Check("inclusion", True, place)
     # A proof is given at once, and one that cosigners vouch for some minutes later.
-    seen = f"{len(signed.cosigned)} cosigners saw it, {pins.quorum} are asked for"
-    return Check("inclusion", True, f"{place}; {seen}")
+    enough = 0 < pins.quorum <= len(signed.cosigned)
+    detail = _vouch(signed, pins) + ("" if enough or not pins.quorum else f"; {_LATER}")
+    return [Check(INCLUSION, True, place), Check(COSIGNED, enough or None, detail)]
+
+
+def _vouch(signed: SignedCheckpoint, pins: RootPins) -> str:
+    if not pins.cosigners:
+        return "the root names no cosigners"
+    size = signed.checkpoint.size
+    return f"{len(signed.cosigned)} operators vouch for {size} leaves, {pins.quorum} are asked for"
+
+
+_LATER: Final = "not shown yet, --server fetches a newer proof"
 
 
 def _document(content: bytes) -> dict[str, Any]:
@@ -145,43 +169,79 @@ def check_logs(
     checks = [Check("root", True, f"signed by its officers, for {pins.deployment}")]
     keys = {"custody": pins.custody_log, "directory": pins.directory_log}
     for name in names:
-        checks += _check_log(fetch, name, keys[name], state)
+        checks += _check_log(fetch, name, keys[name], pins, state)
     return checks
 
 
-def _check_log(fetch: Fetch, name: str, key: NoteKey, state: dict[str, Any]) -> list[Check]:
+def _check_log(
+    fetch: Fetch, name: str, key: NoteKey, pins: RootPins, state: dict[str, Any]
+) -> list[Check]:
     try:
-        checkpoint = fetch_checkpoint(fetch, key).checkpoint
+        # First what cosigners saw: the newest checkpoint cannot be older than that.
+        vouched = _cosigned(fetch, key, pins)
+        newest = fetch_checkpoint(fetch, key, pins.cosigners)
     except NotVerified as error:
         return [Check(f"{name} checkpoint", False, error.title)]
+    checkpoint = newest.checkpoint
+    # A copy of the files may lack what is served under that name.
+    vouched = vouched or newest
     checks = [Check(f"{name} checkpoint", True, f"{checkpoint.size} leaves, signed by {key.name}")]
     seen = _seen(state, key)
     if seen is not None and seen.size > checkpoint.size:
         detail = f"{seen.size} leaves were seen before, now there are {checkpoint.size}"
         return [*checks, Check(f"{name} consistency", False, detail)]
     entries = _Entries(name)
+    sizes = {vouched.checkpoint.size, *([seen.size] if seen else [])}
     try:
-        walked = walk(fetch, key, checkpoint, entries.see, seen.size if seen else None)
+        walked = walk(fetch, key, checkpoint, entries.see, sizes)
     except (NotVerified, ProtocolError) as error:
         return [*checks, Check(f"{name} tiles", False, error.title)]
     checks.append(
         Check(f"{name} tiles", True, f"{walked.tiles} tiles and all entries make the signed tree")
     )
     if seen is not None:
-        continues = walked.old_root == seen.root
+        continues = walked.roots.get(seen.size) == seen.root
         detail = f"continues the {seen.size} leaves seen before" if continues else "another history"
         checks.append(Check(f"{name} consistency", continues, detail))
         if not continues:
             return checks
+    cosigned = _check_cosigned(vouched, checkpoint.size, walked.roots, pins)
+    checks.append(Check(f"{name} {COSIGNED}", *cosigned))
+    if cosigned[0] is False:
+        return checks
     state[key.name] = {"size": checkpoint.size, "root": b64(checkpoint.root)}
     return [*checks, Check(f"{name} entries", True, entries.summary())]
 
 
+def _cosigned(fetch: Fetch, key: NoteKey, pins: RootPins) -> SignedCheckpoint | None:
+    if not pins.cosigners:
+        return None
+    try:
+        return fetch_checkpoint(fetch, key, pins.cosigners, "cosigned")
+    except LogIncomplete:
+        return None
+
+
+def _check_cosigned(
+    vouched: SignedCheckpoint, size: int, roots: Mapping[int, bytes], pins: RootPins
+) -> tuple[bool | None, str]:
+    """Tell whether cosigners vouch for the tree of `size` leaves that was read, or its beginning, and whether enough do."""
+    before = vouched.checkpoint.size
+    if before > size:
+        return False, f"cosigners vouch for {before} leaves, now there are {size}"
+    if roots[before] != vouched.checkpoint.root:
+        return False, "cosigners vouch for another history"
+    ok = len(vouched.cosigned) >= pins.quorum if pins.quorum else None
+    if ok and before == 0 < size:
+        return None, f"{_vouch(vouched, pins)}; not shown of any leaf yet"
+    return ok, _vouch(vouched, pins)
+
+
 def _seen(state: dict[str, Any], key: NoteKey) -> Checkpoint | None:
     """Return the tree of this log that was seen last."""
-    noted = state.get(key.name)
-    if noted is None:
+    if key.name not in state:
         return None
+    noted = state[key.name]
     try:
         size = noted["size"]
         if type(size) is not int or not 0 <= size <= MAX_SIZE:
