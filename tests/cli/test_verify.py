@@ -69,6 +69,16 @@ def test_something_else_is_no_receipt(root: Path, tmp_path: Path, content: str) 
     assert failed(verify(content, tmp_path, root, 3)) == ["form"]
 
 
+def test_what_is_no_receipt_is_told_in_json_though_a_server_was_named(
+    service: Service, root: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text("no receipt")
+    given = ("verify", "receipt", path, "--root", root, "--json", "--server")
+    document = json.loads(amana(*given, service.url, check=3).stdout)
+    assert (document["verified"], failed(document)) == (False, ["form"])
+
+
 def test_a_root_that_was_changed_is_not_trusted(
     sent: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from amana.client.directory import read_root
+from amana.client.errors import NetworkFailed
 from amana.client.log import Fetch
 from amana.client.verify import Check, check_logs, check_receipt_file, holds
-from amana.protocol.checkpoint import Note
+from amana.protocol.checkpoint import Note, NoteKey
 from amana.protocol.encoding import canonical
 from amana.protocol.merkle import inclusion_proof
 from amana.protocol.receipt import leaf, sign_receipt
@@ -153,3 +154,16 @@ def test_a_receipt_says_apart_what_the_service_the_log_and_cosigners_vouch_for(
     later = checks(proof_of(shown, entry, shown.custody.cosigned))
     assert (later["inclusion"].ok, later["cosigned"].ok) == (True, True)
     assert later["cosigned"].detail == "2 operators vouch for 4 leaves, 2 are asked for"
+
+
+def test_a_proof_that_cannot_be_fetched_is_no_fault_of_the_receipt(shown: Shown) -> None:
+    content = canonical(sign_receipt(shown.ceremony.custody_log, EVENT, bytes(32)))
+
+    def unreachable(_key: NoteKey, _leaf: bytes) -> bytes:
+        raise NetworkFailed("The server cannot be reached.")
+
+    with pytest.raises(NetworkFailed):
+        check_receipt_file(content, shown.ceremony.root_bytes, None, unreachable)
+    # What is no receipt is told without asking anybody.
+    [*_, last] = check_receipt_file(b"{}", shown.ceremony.root_bytes, None, unreachable)
+    assert (last.name, last.ok) == ("form", False)

@@ -354,7 +354,8 @@ def test_a_database_restored_behind_its_log_is_frozen_and_the_officers_open_anot
     assert verified("receipt", receipts["first"], *root, "--server", service.url)
     assert verified("log", *root, "--server", service.url)
     # The log that ended still proves what only its files remember.
-    amana("verify", "receipt", receipts["lost"], *root, "--server", service.url, check=3)
+    lost = verified("receipt", receipts["lost"], *root, "--server", service.url, status=3)
+    assert lost["inclusion"]["detail"] == "The log does not hold this yet."
     done = json.loads(amana("log", "recover", "custody", "--data", service.data, "--json").stdout)
     assert done == {"files": 0, "leaves": 1}
     assert verified("receipt", receipts["lost"], *root, "--server", service.url)
@@ -369,16 +370,27 @@ def test_a_database_restored_behind_its_log_is_frozen_and_the_officers_open_anot
 
 def test_lost_files_of_a_log_are_refused_and_recovered(service: Service, tmp_path: Path) -> None:
     demo = tmp_path / "demo"
-    send(service, demo)
-    wait_until(lambda: size_of(service) == 1, "it to be published")
+    sent, _ = send(service, demo), send(service, demo)
+    wait_until(lambda: size_of(service) == 2, "both to be published")
     service.stop()
     shutil.rmtree(service.data / "objects" / "log" / "custody" / "tile" / "0")
     service.start()
     assert "log-damaged: custody" in service.log.read_text()
-    assert httpx2.get(f"{service.url}/log/custody/tile/0/000.p/1").status_code == 503
+    assert httpx2.get(f"{service.url}/log/custody/tile/0/000.p/2").status_code == 503
+    root = ("--root", demo / "root.json", "--server", service.url)
+    damaged = verified("log", *root, "--log", "custody", status=3)["custody tiles"]
+    assert not damaged["ok"]
+    assert "lost or damaged" in damaged["detail"]
+    # A proof that leads nowhere is not given out either.
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(json.dumps(sent["receipt"]))
+    refused = verified("receipt", receipt, *root, status=3)
+    assert refused["signature"]["ok"]
+    assert not refused["inclusion"]["ok"]
+    assert "lost or damaged" in refused["inclusion"]["detail"]
     assert amana("log", "recover", "custody", "--data", service.data).returncode == 0
     wait_until(
-        lambda: httpx2.get(f"{service.url}/log/custody/tile/0/000.p/1").status_code == 200,
+        lambda: httpx2.get(f"{service.url}/log/custody/tile/0/000.p/2").status_code == 200,
         "the tile",
     )
     assert verified("log", "--root", demo / "root.json", "--server", service.url)

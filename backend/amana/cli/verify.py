@@ -20,7 +20,7 @@ from amana.client.custodypage import CHECKS, custody_page
 from amana.client.directory import newest_pins, read_root
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import read_key, read_passphrase
-from amana.client.log import fetch_proof, from_folder, from_server
+from amana.client.log import fetch_proof, from_folder, telling_damage
 from amana.client.progress import progress_for
 from amana.client.stampcheck import says_nothing
 from amana.client.transport import Transport
@@ -30,11 +30,11 @@ from amana.client.verify import (
     check_logs,
     check_receipt_file,
     holds,
-    leaf_of,
     read_limited,
     read_state,
     write_state,
 )
+from amana.protocol.checkpoint import NoteKey
 from amana.protocol.custody import LIMIT_BYTES as CUSTODY_LIMIT_BYTES
 from amana.protocol.directory import RootPins
 from amana.protocol.errors import ProtocolError
@@ -110,11 +110,16 @@ def receipt(
     if proof is None and server is None and beside.is_file():
         proof = beside
     shown = read_limited(proof, PROOF_LIMIT_BYTES) if proof else None
-    if server:
-        leaf, key = leaf_of(content, trusted)
+    fetch = _proofs_of(server, proxy) if server else None
+    _say(ctx, check_receipt_file(content, trusted, shown, fetch), "receipt", as_json)
+
+
+def _proofs_of(server: str, proxy: str | None) -> Callable[[NoteKey, bytes], bytes]:
+    def fetch(key: NoteKey, leaf: bytes) -> bytes:
         with Transport(server, proxy=proxy) as transport:
-            shown = bytes(fetch_proof(transport, key, leaf))
-    _say(ctx, check_receipt_file(content, trusted, shown), "receipt", as_json)
+            return bytes(fetch_proof(telling_damage(transport), key, leaf))
+
+    return fetch
 
 
 @verify.command()
@@ -168,7 +173,7 @@ def log(
             def follow() -> RootPins:
                 return newest_pins(lambda name: transport.get(f"/v1/directory/{name}"), trusted)
 
-            checks = check_logs(from_server(transport), follow, chosen, seen)
+            checks = check_logs(telling_damage(transport), follow, chosen, seen)
     else:
         raise Usage("Give --server or --dir.")
     if state:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from amana.client.errors import ClientError, NotVerified, Usage
-from amana.client.transport import Patience, Transport
+from amana.client.transport import Busy, Patience, Transport
 from amana.protocol.checkpoint import (
     LIMIT_BYTES as NOTE_LIMIT_BYTES,
 )
@@ -51,9 +51,29 @@ class LogIncomplete(NotVerified):
     """A file that the checkpoint says must be there is not."""
 
 
+class LogDamaged(NotVerified):
+    """The server itself says that files of a log are lost or damaged."""
+
+    slug = "log-damaged"
+
+
 def from_server(transport: Transport, patience: Patience | None = None) -> Fetch:
     """Read logs from a server."""
     return lambda path, limit: transport.get(f"/log/{path}", limit=limit, patience=patience)
+
+
+def telling_damage(transport: Transport) -> Fetch:
+    """Read logs from a server for whoever judges them: what it calls damaged is refused, and not waited for."""
+
+    def fetch(path: str, limit: int) -> bytes | None:
+        try:
+            return transport.get(f"/log/{path}", limit=limit, patience=Patience(1))
+        except Busy as busy:
+            if busy.slug == LogDamaged.slug:
+                raise LogDamaged(busy.title) from None
+            raise
+
+    return lambda path, limit: Patience().persist(lambda: fetch(path, limit))
 
 
 def from_folder(folder: Path) -> Fetch:
@@ -169,10 +189,9 @@ def _batches(fetch: Fetch, key: NoteKey, size: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def fetch_proof(transport: Transport, key: NoteKey, leaf: bytes) -> TlogProof:
+def fetch_proof(fetch: Fetch, key: NoteKey, leaf: bytes) -> TlogProof:
     """Return a proof that the custody log holds a leaf, verified. Raises ClientError."""
-    path = f"/log/{log_name(key)}/proof/{leaf.hex()}"
-    answer = transport.get(path, limit=PROOF_LIMIT_BYTES, patience=Patience(1))
+    answer = fetch(f"{log_name(key)}/proof/{leaf.hex()}", PROOF_LIMIT_BYTES)
     if answer is None:
         raise LogIncomplete("The log does not hold this yet.", slug="leaf-unknown")
     try:
@@ -192,7 +211,7 @@ def prove_somewhere(
     """
     for pins in reversed(logs):
         try:
-            proof = fetch_proof(transport, pins.custody_log, leaf)
+            proof = fetch_proof(from_server(transport, Patience(1)), pins.custody_log, leaf)
         except LogIncomplete:
             continue
         try:
@@ -211,7 +230,7 @@ def try_for_proof(transport: Transport, key: NoteKey, leaf: bytes) -> TlogProof 
         # The log takes what came in batches, a moment after the receipt.
         time.sleep(seconds)
         try:
-            return fetch_proof(transport, key, leaf)
+            return fetch_proof(from_server(transport, Patience(1)), key, leaf)
         except LogIncomplete:
             continue
         except ClientError:

@@ -68,11 +68,19 @@ def read_limited(path: Path, limit: int) -> bytes:
     return content
 
 
-def check_receipt_file(content: bytes, root: bytes, proof: bytes | None = None) -> list[Check]:
+def check_receipt_file(
+    content: bytes,
+    root: bytes,
+    proof: bytes | None = None,
+    fetch: Callable[[NoteKey, bytes], bytes] | None = None,
+) -> list[Check]:
     """Check a receipt, or the answer of `witness send --json` that holds one; ends with the first fault.
 
-    With a proof, the one given or the one in that answer, also that the custody log holds what it is about, and
-    how many cosigners saw that. The service's signature holds without either, which come later: not shown is no fault.
+    With a proof, also that the custody log holds what it is about, and how many cosigners saw that: the one given, else
+    the one that `fetch` gives for a log and a leaf, else the one in that answer. The service's signature holds without
+    either, which come later: not shown is no fault.
+
+    Raises NetworkFailed.
     """
     try:
         pins = read_root(root)
@@ -101,6 +109,11 @@ def check_receipt_file(content: bytes, root: bytes, proof: bytes | None = None) 
             f"case {receipt.case} was received on {receipt.received_on}",
         ),
     ]
+    if fetch is not None:
+        try:
+            proof = fetch(pins.custody_log, receipt.leaf)
+        except NotVerified as error:
+            return [*checks, Check(INCLUSION, False, error.title)]
     if proof is None and isinstance(document.get("proof"), str):
         proof = document["proof"].encode("utf-8", "replace")
     if proof is None:
@@ -109,14 +122,6 @@ def check_receipt_file(content: bytes, root: bytes, proof: bytes | None = None) 
         )
         return [*checks, Check(INCLUSION, None, detail)]
     return [*checks, *_check_proof(proof, receipt, pins)]
-
-
-def leaf_of(content: bytes, root: bytes) -> tuple[bytes, NoteKey]:
-    """Return what the custody log holds of a receipt, and the key of that log; raises ProtocolError, NotVerified."""
-    pins = read_root(root)
-    document = _document(content)
-    receipt = verify_receipt(document.get("receipt", document), pins.custody_log_key)
-    return receipt.leaf, pins.custody_log
 
 
 def _check_proof(proof: bytes, receipt: Receipt, pins: RootPins) -> list[Check]:
