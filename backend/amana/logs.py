@@ -4,8 +4,9 @@
 import logging
 import sys
 import threading
+import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -44,6 +45,28 @@ def configure_logs() -> None:
 def log_event(event: str, **fields: Any) -> None:
     """Log one event of the service itself; `event` is a constant of the code."""
     structlog.get_logger().info(event, **fields)
+
+
+class Seldom:
+    """An event that whoever asks can cause again and again: a process logs it at most once in so many seconds."""
+
+    def __init__(
+        self, event: str, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._event = event
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._not_before = float("-inf")
+
+    def log(self) -> None:
+        """Log the event, unless it was logged a moment ago."""
+        with self._lock:
+            now = self._clock()
+            if now < self._not_before:
+                return
+            self._not_before = now + self._seconds
+        log_event(self._event)
 
 
 def log_failure(error: BaseException, route: str | None, method: str) -> None:

@@ -174,8 +174,9 @@ def test_a_leaf_that_waits_is_not_there_yet(organisation: Organisation) -> None:
 
 
 def test_a_damaged_tile_gives_no_proof_and_a_lost_one_is_not_made_up(
-    organisation: Organisation,
+    organisation: Organisation, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    organisation.services.caches.pop("log-damaged", None)
     organisation.send()
     sequence(organisation.services)
     size, leaf = size_of(organisation), next(iter(recorded(organisation)))
@@ -193,6 +194,8 @@ def test_a_damaged_tile_gives_no_proof_and_a_lost_one_is_not_made_up(
     for address in (f"proof/{leaf.hex()}", f"tile/0/000.p/{size}"):
         status, content, _ = get(organisation, f"/log/custody/{address}")
         assert (status, json.loads(content)["type"]) == (503, "log-damaged")
+    # The operator is told what outsiders are, once in a while however often they ask.
+    assert capsys.readouterr().out.count("log-damaged") == 1
     path.write_bytes(whole)
     assert get(organisation, f"/log/custody/proof/{leaf.hex()}")[0] == 200
 

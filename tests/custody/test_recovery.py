@@ -20,18 +20,20 @@ from amana.custody.publishing import (
     LogFrozen,
     LogRefused,
     Publisher,
+    checkpoint_file,
     open_log,
+    tile_file,
 )
-from amana.custody.recovery import Recovered, recover
+from amana.custody.recovery import Recovered, look, recover
 from amana.custody.sequencing import Deposed, Lease
 from amana.errors import NotFound
 from amana.ops.logkeeping import freeze_log, recover_log, standings
 from amana.ops.sequencer import give_places, sequence, take_up
-from amana.protocol.checkpoint import log_key
+from amana.protocol.checkpoint import Checkpoint, log_key, sign_checkpoint
 from amana.protocol.merkle import inclusion_proof, leaf_hash, verify_inclusion
 from amana.protocol.receipt import verify_receipt
 from amana.protocol.signing import SigningKey
-from amana.protocol.tiles import TileReader
+from amana.protocol.tiles import ENTRIES, Edge, Tile, TileReader, bundle
 from amana.protocol.tlogproof import TlogProof
 from amana.storage.folder import FolderStore
 from amana.storage.migrations import migrate
@@ -78,6 +80,46 @@ def test_each_lost_or_damaged_file_comes_back_as_it_was(log: Logging) -> None:
         assert path.read_bytes() == whole
     log.run(20)
     assert log.given_out().size == 620
+
+
+def test_a_look_notices_each_lost_or_damaged_file_of_a_small_log(log: Logging) -> None:
+    log.run(600)
+    look(log.store, log.key)
+    for path in files_of(log):
+        if path.name == "checkpoint":
+            continue
+        whole = path.read_bytes()
+        path.unlink()
+        with pytest.raises(LogDamaged):
+            look(log.store, log.key)
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        with pytest.raises(LogDamaged):
+            look(log.store, log.key)
+        path.write_bytes(whole)
+    look(log.store, log.key)
+
+
+@pytest.mark.parametrize("lost", ["tile/1/000", "tile/1/001.p/1", "tile/2/000.p/1", "tile/0/256"])
+def test_a_look_reads_every_level_of_a_larger_log(folder: FolderStore, lost: str) -> None:
+    count, signing = 257 * 256, SigningKey.generate()
+    entries = [number.to_bytes(32, "big") for number in range(count)]
+    edge, tiles = Edge().grown(list(map(leaf_hash, entries)))
+    bundles = {
+        Tile(ENTRIES, at // 256): bundle(entries[at : at + 256]) for at in range(0, count, 256)
+    }
+    note = sign_checkpoint(signing, Checkpoint("amana-test/custody", count, edge.root()))
+    folder.put_files({tile_file("custody", tile): one for tile, one in (tiles | bundles).items()})
+    folder.put_files({checkpoint_file("custody"): bytes(note)})
+    key = log_key("amana-test/custody", signing.public)
+    look(folder, key)
+    path = folder.root / "log" / "custody" / lost
+    whole = path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(LogDamaged):
+        look(folder, key)
+    path.unlink()
+    with pytest.raises(LogDamaged):
+        look(folder, key)
 
 
 def test_all_files_come_back_at_once(log: Logging) -> None:

@@ -1,5 +1,6 @@
-"""The doctor sees coming that nobody will be able to administer any more: nobody confirms themselves."""
+"""The doctor sees coming that nobody will be able to administer any more, and that files of a log are lost."""
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import sqlalchemy as sa
 from amana.access.models import Person, Suspension
 from amana.config import read_config
 from amana.ops.doctor import Check, examine
+from amana.ops.sequencer import sequence
 from amana.protocol.encoding import random_id
+from amana.storage.folder import FolderStore
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, organisation_in
 
 
-def check(organisation: Organisation) -> Check:
-    [found] = [one for one in examine(organisation.services.config) if one.name == "administrators"]
+def check(organisation: Organisation, name: str = "administrators") -> Check:
+    [found] = [one for one in examine(organisation.services.config) if one.name == name]
     return found
 
 
@@ -92,3 +95,18 @@ def test_before_the_first_directory_there_is_nobody(tmp_path: Path, missing: str
         config.data.mkdir(mode=0o700)
     [found] = [one for one in examine(config) if one.name == "administrators"]
     assert (found.ok, found.warning) == (True, False)
+
+
+def test_lost_files_of_a_log_are_noticed(tmp_path: Path) -> None:
+    with organisation_in(tmp_path) as organisation:
+        organisation.send()
+        sequence(organisation.services)
+        whole = check(organisation, "logs")
+        assert whole.ok
+        assert "--whole" in whole.detail
+        store = organisation.services.blobs
+        assert isinstance(store, FolderStore)
+        shutil.rmtree(store.root / "log" / "custody" / "tile" / "entries")
+        lost = check(organisation, "logs")
+        assert not lost.ok
+        assert lost.detail.startswith("custody: log-damaged.")

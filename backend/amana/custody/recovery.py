@@ -6,9 +6,11 @@ database holds stays frozen; once a root pins another in its place, its leaves c
 that every receipt can still be proven.
 """
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -20,22 +22,28 @@ from amana.custody.publishing import (
     TileFetcher,
     checkpoint_file,
     leaves,
+    log_name,
     stored_checkpoint,
     tile_file,
 )
 from amana.custody.stamping import files_of
 from amana.protocol.checkpoint import Checkpoint, NoteKey, log_key, open_checkpoint
 from amana.protocol.errors import ProtocolError
-from amana.protocol.merkle import Frontier, leaf_hash
+from amana.protocol.merkle import Frontier, leaf_hash, node_hash
 from amana.protocol.tiles import (
     ENTRIES,
+    HEIGHT,
+    MAX_LEVEL,
     WIDTH,
     Edge,
     Tile,
     TileInvalid,
+    TileReader,
     bundle,
     bundles_of,
     split_bundle,
+    split_hashes,
+    subtrees,
     tiles_of,
 )
 from amana.storage.blobs import BlobMissing, BlobStore
@@ -48,6 +56,50 @@ class Recovered:
 
     files: int
     leaves: int
+
+
+SAMPLED: Final = 4
+"""So many full tiles of each level, drawn anew each time, are read with the right edge."""
+
+
+def look(store: BlobStore, key: NoteKey) -> None:
+    """Read the right edge of a log, and a few of its other files, and see that they lead to its checkpoint.
+
+    Raises LogDamaged for one that is lost or differs. What it does not draw, `recover` finds.
+    """
+    stored = stored_checkpoint(store, key)
+    if stored is None:
+        return
+    fetch = TileFetcher(store, log_name(key.name))
+    read = TileReader(fetch, stored.size)
+    try:
+        if Edge.read(fetch, stored.size).root() != stored.root:
+            raise LogDamaged
+        for tile in _drawn(stored.size):
+            hashes = split_hashes(tile, fetch(tile))
+            if tile.is_full and node_hash(*subtrees(hashes)[-1]) != read(
+                HEIGHT * (tile.level + 1), tile.index
+            ):
+                raise LogDamaged
+            if tile.level == 0:
+                beside = Tile(ENTRIES, tile.index, tile.width)
+                if hashes != list(map(leaf_hash, split_bundle(beside, fetch(beside)))):
+                    raise LogDamaged
+    except TileInvalid:
+        raise LogDamaged from None
+
+
+def _drawn(size: int) -> Iterator[Tile]:
+    """Give of each level the tile at the right edge, the full one before it, and some of the others."""
+    for level in range(MAX_LEVEL + 1):
+        full, width = divmod(size >> (HEIGHT * level), WIDTH)
+        if width:
+            yield Tile(level, full, width)
+        if not full:
+            return
+        others = random.sample(range(full - 1), min(SAMPLED, full - 1))
+        for index in (full - 1, *others):
+            yield Tile(level, index)
 
 
 def recover(

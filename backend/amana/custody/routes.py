@@ -5,17 +5,29 @@ from flask import Response, request
 
 from amana.api.blueprints import Blueprint
 from amana.api.doors import nobody_needs_to_sign_in
+from amana.api.problems import refusal_problem
 from amana.api.services import services
 from amana.custody import reading
+from amana.custody.publishing import LogDamaged
 from amana.errors import NotFound
+from amana.logs import Seldom
 from amana.protocol.encoding import check_sha256_hex
 from amana.protocol.errors import ProtocolError
 
 FOR_SECONDS = "public, max-age=2"
 FOR_GOOD = "public, max-age=31536000, immutable"
+TOLD_EVERY_SECONDS = 600.0
 
 logs = Blueprint("logs", __name__, description="The public logs (C2SP tlog-tiles).")
 logs.before_request(nobody_needs_to_sign_in)
+
+
+@logs.errorhandler(LogDamaged)
+def tell_damage(refused: LogDamaged) -> Response:
+    """Tell the operator what outsiders are told: nothing else reads old files of a log."""
+    caches = services().caches
+    caches.setdefault("log-damaged", Seldom(LogDamaged.slug, TOLD_EVERY_SECONDS)).log()
+    return refusal_problem(refused)
 
 
 @logs.get("/log/<name>/checkpoint")

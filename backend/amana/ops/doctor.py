@@ -291,7 +291,8 @@ def _logs(config: Config) -> str:
         raise Warned(
             f"{late[0].waiting} leaves wait for the log {late[0].name}; is intake served, or 'amana maintain' run?"
         )
-    return ", ".join(f"{log.name} {log.size}" for log in found)
+    sizes = ", ".join(f"{log.name} {log.size}" for log in found)
+    return f"{sizes}; some files of each were read, 'amana log status --whole' compares all"
 
 
 def _cosigners(config: Config) -> str:

@@ -9,9 +9,10 @@ import sqlalchemy as sa
 from amana.api.services import Services
 from amana.custody.models import Log, PublishedCheckpoint, WaitingLeaf
 from amana.custody.publishing import LogKeyDiffers, LogRefused, examine
-from amana.custody.recovery import Recovered, recover
+from amana.custody.recovery import Recovered, look, recover
 from amana.errors import NotFound
 from amana.ops.sequencer import Pinned, pinned_logs
+from amana.protocol.checkpoint import log_key
 
 OPEN: Final = "open"
 CLOSED: Final = "closed"
@@ -33,7 +34,10 @@ class Standing:
 
 
 def standings(services: Services, *, whole: bool = False) -> list[Standing]:
-    """Return how each log stands; with `whole`, after comparing every file of every log with the database."""
+    """Return how each log stands, after reading its newest files and some others.
+
+    With `whole`, after comparing every file of every log with the database.
+    """
     pinned = {one.key.name: one for one in pinned_logs(services, services.database)}
     with services.database.reading() as session:
         rows = {log.origin: log for log in session.scalars(sa.select(Log).order_by(Log.id))}
@@ -73,6 +77,8 @@ def _state(
             if pin.key.public != pin.signing.public:
                 raise LogKeyDiffers
             examine(services.database, services.blobs, pin.kind, pin.key)
+        if log is not None:
+            look(services.blobs, log_key(log.origin, log.public_key))
         if whole and log is not None:
             differing = recover(
                 services.database, services.blobs, log, is_closed=pin is None, write=False
