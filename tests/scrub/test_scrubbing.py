@@ -179,6 +179,50 @@ def test_a_spoiled_object_is_found_named_told_and_when_it_is_whole_again_that_to
     assert maintain(own.services).done["objects_checked"] == 0
 
 
+def test_all_that_is_stored_is_read_at_once_when_that_is_asked_for(own: Organisation) -> None:
+    spoiler, made = Spoiler(own), own.send(files=(b"a photo", b"a film"))
+    assert stored_parts(own).detail.startswith("each was whole when it was last read, on ")
+    came = own.clock().date().isoformat()
+    assert came in stored_parts(own).detail
+    other = own.send(files=(b"another",))
+    own.clock.turn(days=1)
+    key = f"{made.case}/2"
+    good = spoiler.read(key)
+    spoiler.write(key, flipped(good))
+    change(own, other, Grant, sealed=b"something else")
+    small = with_budget(own, 1)
+    report = maintain(small)
+    assert (report.done["objects_checked"], report.done["cases_checked"]) == (0, 0)
+    assert stored_parts(own).ok
+    report = maintain(small, scrub_now=True)
+    assert report.failed == ()
+    assert (report.done["objects_checked"], report.done["cases_checked"]) == (3, 2)
+    found = damages(own)
+    assert (made.case, "object 2", "differs") in found
+    assert {case for case, part, _ in found if part.startswith("grant ")} == {other.case}
+    assert not stored_parts(own).ok
+    spoiler.write(key, good)
+    own.clock.turn(days=1)
+    assert maintain(small, scrub_now=True).done["objects_checked"] == 3
+    assert (made.case, "object 2", "differs") not in damages(own)
+    with own.services.database.reading() as session:
+        assert service.longest_ago(session) == own.clock().date()
+
+
+def test_who_cannot_read_all_because_another_reads_is_told(own: Organisation) -> None:
+    own.send(files=(b"a photo",))
+    with own.services.database.alone(scrubbing.OBJECTS):
+        report = maintain(own.services, scrub_now=True)
+        assert report.failed == ("objects_checked",)
+        assert report.done["cases_checked"] == 1
+        # What is only due is left to the other.
+        assert maintain(own.services).failed == ()
+
+
+def test_where_nothing_is_stored_nothing_is_called_whole(own: Organisation) -> None:
+    assert stored_parts(own).detail == "nothing is stored"
+
+
 def test_a_store_that_is_away_is_no_damage_and_stops_no_other_duty(own: Organisation) -> None:
     own.send(files=(b"a photo",))
     own.clock.turn(days=DUE_DAYS)

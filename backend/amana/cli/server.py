@@ -205,14 +205,23 @@ def rotate_tokens_command(data: Path | None, as_json: bool) -> None:
     is_flag=True,
     help="Ask for time stamps now, also a second time in a round, as before an export.",
 )
+@click.option(
+    "--scrub",
+    is_flag=True,
+    help="Read all that is stored now and compare it with its hashes, however much it is and whenever it was read.",
+)
 @json_option
-def maintain(data: Path | None, publish_drop: bool, stamp: bool, as_json: bool) -> None:
+def maintain(
+    data: Path | None, publish_drop: bool, stamp: bool, scrub: bool, as_json: bool
+) -> None:
     """Do what is due, and list what needs a person; for a timer, as often as you like, on any machine.
 
     The exit status is 0 also when something needs a person, and 1 when a duty could not be done.
     """
     configure_logs()
-    report = do_what_is_due(_services(_config(data)), publish_now=publish_drop, stamp_now=stamp)
+    report = do_what_is_due(
+        _services(_config(data)), publish_now=publish_drop, stamp_now=stamp, scrub_now=scrub
+    )
     if as_json:
         click.echo(json.dumps(asdict(report)))
     else:

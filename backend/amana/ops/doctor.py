@@ -28,7 +28,7 @@ from amana.protocol.errors import ProtocolError
 from amana.protocol.timestamp import is_root
 from amana.replies.models import Shard
 from amana.scrub.schedule import Schedule
-from amana.scrub.service import damages
+from amana.scrub.service import damages, longest_ago
 from amana.scrub.service import late as late_checks
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
@@ -148,6 +148,7 @@ def _stored(config: Config) -> str:
     since = schedule.late_since(datetime.now(UTC).date())
     with _reading(config) as session:
         damaged, late = damages(session).parts, late_checks(session, since)
+        read_since = longest_ago(session)
     if damaged:
         raise Fault(
             f"{damaged} stored parts are missing or not what their receipts say;"
@@ -155,7 +156,12 @@ def _stored(config: Config) -> str:
         )
     if late:
         raise Warned(f"{late} stored parts were not checked within {schedule.days} days.")
-    return f"what was checked is whole; each part is checked within {schedule.days} days"
+    if read_since is None:
+        return "nothing is stored"
+    return (
+        f"each was whole when it was last read, on {read_since} or since; of what came to them later nothing is"
+        f" known. Each is read within {schedule.days} days, all of them now by 'amana maintain --scrub'"
+    )
 
 
 @contextmanager

@@ -22,7 +22,12 @@ from amana.people import service as people
 from amana.replies.publishing import publish_drop
 from amana.retention.expiring import announce, expire_announced
 from amana.routing import service as routing
-from amana.scrub.scrubbing import check_objects, check_rows
+from amana.scrub.scrubbing import (
+    check_all_objects,
+    check_all_rows,
+    check_objects,
+    check_rows,
+)
 from amana.vault import service as vault
 
 
@@ -45,11 +50,24 @@ class Report:
     needs_a_person: tuple[Need, ...] = ()
 
 
-def maintain(services: Services, *, publish_now: bool = False, stamp_now: bool = False) -> Report:
+def maintain(
+    services: Services,
+    *,
+    publish_now: bool = False,
+    stamp_now: bool = False,
+    scrub_now: bool = False,
+) -> Report:
     """Do every duty that is due; one that fails is told by its name, and keeps no other.
 
-    `publish_now` publishes the drop's batch also a second time in a day; `stamp_now` asks for time stamps at once.
+    `publish_now` publishes the drop's batch also a second time in a day; `stamp_now` asks for time stamps at once;
+    `scrub_now` reads all that is stored, whenever it was read.
     """
+    at_once = {
+        PUBLISH: publish_now,
+        STAMP: stamp_now,
+        CHECK_ROWS: scrub_now,
+        CHECK_OBJECTS: scrub_now,
+    }
     done: dict[str, int] = {}
     failed: list[str] = []
     for duty in DUTIES:
@@ -57,8 +75,7 @@ def maintain(services: Services, *, publish_now: bool = False, stamp_now: bool =
             failed.append(duty.name)
             continue
         try:
-            now = {PUBLISH: publish_now, STAMP: stamp_now}.get(duty.name, False)
-            do = AT_ONCE[duty.name] if now else duty.do
+            do = AT_ONCE[duty.name] if at_once.get(duty.name, False) else duty.do
             done[duty.name] = do(services)
         except Exception as error:
             log_failure(error, None, duty.name)
@@ -138,10 +155,14 @@ REPEAT: Final = "statements_repeated"
 RECEIVE: Final = "whole_testimonies_received"
 PUBLISH: Final = "drop_shards_published"
 STAMP: Final = "checkpoints_stamped"
+CHECK_ROWS: Final = "cases_checked"
+CHECK_OBJECTS: Final = "objects_checked"
 
 AT_ONCE: Final[Mapping[str, Callable[[Services], int]]] = {
     PUBLISH: lambda services: publish_drop(services, again=True),
     STAMP: lambda services: stamp(services, anew=True),
+    CHECK_ROWS: check_all_rows,
+    CHECK_OBJECTS: check_all_objects,
 }
 """What can be asked for before it is due."""
 
@@ -166,8 +187,8 @@ DUTIES: Final = (
     Duty("cases_expired", expire_announced, after=(REPEAT,)),
     Duty("cases_destroyed", destroy_due, after=(REPEAT,)),
     # and what takes long.
-    Duty("cases_checked", check_rows),
-    Duty("objects_checked", check_objects),
+    Duty(CHECK_ROWS, check_rows),
+    Duty(CHECK_OBJECTS, check_objects),
     # Last, for what all this recorded.
     Duty("leaves_published", _sequence),
     Duty("logs_cosigned", _collect),

@@ -3,9 +3,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from datetime import date
 from itertools import chain
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.orm import Session
 from tuf.api.exceptions import RepositoryError
@@ -20,11 +19,17 @@ from amana.scrub.service import Fault, StoredObject
 from amana.storage.blobs import BlobMissing, StoreUnavailable
 
 T = TypeVar("T")
+OBJECTS: Final = "check-of-objects"
+ROWS: Final = "check-of-rows"
 
 
 def schedule_of(services: Services) -> Schedule:
     """Return the schedule that the operator set."""
     return Schedule(services.config.scrub_days, services.config.scrub_bytes)
+
+
+class AlreadyChecking(Exception):
+    """Another run reads what is stored just now, so this one cannot say that it read all."""
 
 
 def check_objects(services: Services) -> int:
@@ -35,24 +40,36 @@ def check_objects(services: Services) -> int:
     """
     schedule = schedule_of(services)
     since = schedule.due_since(services.today())
-    with services.database.alone("check-of-objects") as alone:
+    with services.database.alone(OBJECTS) as alone:
         if not alone:
             return 0
         with services.database.reading() as session:
             damaged = [one for one in service.damaged_objects(session) if one.checked_on > since]
-        wanted = chain(_pages(services, service.objects_due, since), damaged)
+        wanted = chain(
+            _pages(services, lambda session, last: service.objects_due(session, since, last)),
+            damaged,
+        )
         budgeted = within(wanted, lambda one: one.size, schedule.bytes_per_run)
         return sum(_check_object(services, one) for one in budgeted)
 
 
-def _pages(
-    services: Services, page_after: Callable[[Session, date, T | None], list[T]], since: date
-) -> Iterator[T]:
+def check_all_objects(services: Services) -> int:
+    """Read all objects and compare them with their hashes, whenever they were read; returns how many.
+
+    Raises AlreadyChecking, StoreUnavailable.
+    """
+    with services.database.alone(OBJECTS) as alone:
+        if not alone:
+            raise AlreadyChecking
+        return sum(_check_object(services, one) for one in _pages(services, service.all_objects))
+
+
+def _pages(services: Services, page_after: Callable[[Session, T | None], list[T]]) -> Iterator[T]:
     """Yield page after page; no transaction is held while what they name is read."""
     last: T | None = None
     while True:
         with services.database.reading() as session:
-            page = page_after(session, since, last)
+            page = page_after(session, last)
         if not page:
             return
         yield from page
@@ -85,18 +102,36 @@ def check_rows(services: Services) -> int:
     """Compare the sealed parts that are kept in rows, of the cases that are due, with what was signed; returns how many."""
     schedule = schedule_of(services)
     since = schedule.due_since(services.today())
-    with services.database.alone("check-of-rows") as alone:
+    with services.database.alone(ROWS) as alone:
         if not alone:
             return 0
         keys, done, left = _custody_keys(services), 0, schedule.bytes_per_run
         with services.database.reading() as session:
             damaged = [one for one in service.damaged_cases(session) if one.checked_on > since]
-        for one in chain(_pages(services, service.cases_due, since), damaged):
+        for one in chain(
+            _pages(services, lambda session, last: service.cases_due(session, since, last)), damaged
+        ):
             if left <= 0:
                 break
             with services.database.transaction() as session:
                 read = service.check_case(session, one.case, keys, services.today())
             done, left = done + (read is not None), left - (read or 0)
+        return done
+
+
+def check_all_rows(services: Services) -> int:
+    """Compare the sealed parts in rows of all cases with what was signed, whenever that was done; returns how many.
+
+    Raises AlreadyChecking.
+    """
+    with services.database.alone(ROWS) as alone:
+        if not alone:
+            raise AlreadyChecking
+        keys, done = _custody_keys(services), 0
+        for one in _pages(services, service.all_cases):
+            with services.database.transaction() as session:
+                read = service.check_case(session, one.case, keys, services.today())
+            done += read is not None
         return done
 
 

@@ -70,6 +70,15 @@ def objects_due(session: Session, since: date, after: StoredObject | None) -> li
     return [StoredObject(*row) for row in session.execute(query)]
 
 
+def all_objects(session: Session, after: StoredObject | None) -> list[StoredObject]:
+    """Return a page of all objects that are kept, case by case: an order that no check changes."""
+    order = (UploadedObject.case, UploadedObject.n)
+    query = _objects().order_by(*order).limit(PAGE)
+    if after is not None:
+        query = query.where(sa.tuple_(*order) > sa.tuple_(after.case, after.n))
+    return [StoredObject(*row) for row in session.execute(query)]
+
+
 def damaged_objects(session: Session) -> list[StoredObject]:
     """Return the objects that were found damaged and not whole since."""
     damaged = sa.exists().where(
@@ -127,6 +136,15 @@ def cases_due(session: Session, since: date, after: StoredCase | None) -> list[S
     query = query.where(Testimony.checked_on <= since)
     if after is not None:
         query = query.where(sa.tuple_(*order) > sa.tuple_(after.checked_on, after.case))
+    return [StoredCase(row.case, row.checked_on) for row in session.execute(query)]
+
+
+def all_cases(session: Session, after: StoredCase | None) -> list[StoredCase]:
+    """Return a page of all cases that are kept, in an order that no check changes."""
+    query = sa.select(Testimony.case, Testimony.checked_on).order_by(Testimony.case).limit(PAGE)
+    query = query.where(Testimony.checked_on.is_not(None))
+    if after is not None:
+        query = query.where(Testimony.case > after.case)
     return [StoredCase(row.case, row.checked_on) for row in session.execute(query)]
 
 
@@ -418,6 +436,16 @@ def damages(session: Session) -> Damaged:
     parts = session.scalar(sa.select(sa.func.count()).select_from(open_.subquery())) or 0
     cases = session.scalars(open_.distinct().order_by(Damage.case).limit(LISTED))
     return Damaged(parts, list(cases))
+
+
+def longest_ago(session: Session) -> date | None:
+    """Return the day before which nothing that is kept was last checked; None where nothing is kept."""
+    kept = UploadedObject.checked_on.is_not(None), UploadedObject.state == ObjectState.VERIFIED
+    days = (
+        session.scalar(sa.select(sa.func.min(UploadedObject.checked_on)).where(*kept)),
+        session.scalar(sa.select(sa.func.min(Testimony.checked_on))),
+    )
+    return min(filter(None, days), default=None)
 
 
 def late(session: Session, since: date) -> int:
