@@ -79,6 +79,22 @@ def test_what_is_no_receipt_is_told_in_json_though_a_server_was_named(
     assert (document["verified"], failed(document)) == (False, ["form"])
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_anything_is_checked(
+    root: Path, tmp_path: Path
+) -> None:
+    custody, taken = tmp_path / "custody.json", tmp_path / "taken"
+    custody.write_text("{}")
+    taken.write_text("of somebody")
+    for page, slug in ((tmp_path / "none" / "x", "file-unusable"), (taken, "file-exists")):
+        done = amana("verify", "custody", custody, "--root", root, "--html", page, check=2)
+        assert done.stderr.startswith(f"{slug}: ")
+        assert done.stdout == ""
+    assert taken.read_text() == "of somebody"
+    page = tmp_path / "page"
+    amana("verify", "custody", custody, "--root", root, "--html", page, check=3)
+    assert not page.exists()
+
+
 def test_a_root_that_was_changed_is_not_trusted(
     sent: dict[str, Any], root: Path, tmp_path: Path
 ) -> None:

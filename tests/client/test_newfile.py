@@ -2,12 +2,13 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from amana.client.errors import Usage
-from amana.client.newfile import refuse_taken, write_new
+from amana.client.newfile import refuse_taken, reserved, write_new
 
 
 def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -51,3 +52,30 @@ def test_a_full_disk_leaves_nothing_half(tmp_path: Path, monkeypatch: pytest.Mon
         write_new(tmp_path / "new", b"x")
     assert error.value.slug == "file-unusable"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_is_made_before_the_work_and_stays_only_with_what_was_written(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "new"
+    with reserved(path) as write:
+        assert path.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(Usage):
+            refuse_taken(path)
+        write(b"what")
+    assert path.read_bytes() == b"what"
+    path.unlink()
+    with reserved(path):
+        pass
+    assert not path.exists()
+
+    def write_and_fail(write: Callable[[bytes], None]) -> None:
+        write(b"what")
+        raise Usage("What follows cannot be done.")
+
+    with pytest.raises(Usage), reserved(path) as write:
+        write_and_fail(write)
+    assert not path.exists()
+    with pytest.raises(Usage) as error, reserved(tmp_path / "none" / "below"):
+        raise AssertionError
+    assert error.value.slug == "file-unusable"

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from amana.cli import releases
-from amana.cli.custody import page_option, show_custody, write_page
+from amana.cli.custody import page_at, page_option, show_custody
 from amana.cli.interruption import interruptible
 from amana.cli.options import FILE, json_option
 from amana.cli.staff import FOLDER, as_staff, key_option, make_keys, public_option
@@ -695,9 +695,9 @@ def custody(
 
     With --json it is a document that whoever has the root file checks with 'amana verify custody'.
     """
-    found = watcher.custody(case)
-    if page is not None:
-        write_page(page, custody_page(found.document, check_custody(found.document, watcher.root)))
+    with page_at(page) as write:
+        found = watcher.custody(case)
+        write(lambda: custody_page(found.document, check_custody(found.document, watcher.root)))
     rows = found.document.events
     if as_json:
         click.echo(json.dumps(found.document.document))

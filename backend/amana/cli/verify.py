@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from cryptography.x509 import Certificate
 
-from amana.cli.custody import page_option, show_custody, write_page
+from amana.cli.custody import page_at, page_option, show_custody
 from amana.cli.options import FILE, json_option, proxy_option, root_option
 from amana.cli.tables import harmless
 from amana.client.bundle import opened_bundle, size_of
@@ -220,14 +220,14 @@ def bundle(
 @click.pass_context
 def custody(ctx: click.Context, file: Path, root: Path, page: Path | None, as_json: bool) -> None:
     """Check FILE, which 'reviewer custody CASE --json' printed: signatures, directory, proofs and cosigners. Offline."""
-    content = read_limited(file, CUSTODY_LIMIT_BYTES)
-    checks = check_custody(content, read_limited(root, ROOT_LIMIT_BYTES))
-    if any(one.name == "form" and one.ok for one in checks):
-        found = read_custody(content)
-        if page is not None:
-            write_page(page, custody_page(found, checks))
-        if not as_json:
-            show_custody(found)
+    with page_at(page) as write:
+        content = read_limited(file, CUSTODY_LIMIT_BYTES)
+        checks = check_custody(content, read_limited(root, ROOT_LIMIT_BYTES))
+        if any(one.name == "form" and one.ok for one in checks):
+            found = read_custody(content)
+            write(lambda: custody_page(found, checks))
+            if not as_json:
+                show_custody(found)
     _say(ctx, checks, "custody", as_json, show=_show_custody_checks)
 
 

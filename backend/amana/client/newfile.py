@@ -2,6 +2,8 @@
 """Files that commands leave for people: for their owner alone to read, and never over another."""
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from amana.client.errors import Usage
@@ -9,18 +11,42 @@ from amana.client.errors import Usage
 
 def write_new(path: Path, content: bytes) -> None:
     """Write a new file, mode 0600, durably; raises Usage where there is one, or none can be written."""
+    with reserved(path) as write:
+        write(content)
+
+
+@contextmanager
+def reserved(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Make a new file before the work whose outcome it will hold, and give what writes that; both raise Usage.
+
+    It is taken away again where nothing was written, or what followed failed.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise _refusal(path, error) from None
+    is_written = False
+
+    def write(content: bytes) -> None:
+        nonlocal is_written
+        try:
+            with os.fdopen(os.dup(descriptor), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+        except OSError as error:
+            raise _refusal(path, error) from None
+        is_written = True
+
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise _refusal(path, error) from None
+        yield write
+    except BaseException:
+        is_written = False
+        raise
+    finally:
+        os.close(descriptor)
+        if not is_written:
+            path.unlink(missing_ok=True)
 
 
 def refuse_taken(path: Path) -> None:
