@@ -303,7 +303,17 @@ def test_a_bundle_for_somebody_else_or_damaged_is_not_received(
     sealed.write_bytes(whole)
     with pytest.raises(Usage):
         receive(sealed, leaving.administrator.keys, root, out, today, Silent())
-    assert receive(sealed, leaving.partner, root, out, today, Silent()).receipt is not None
+
+    def full(_receipt: dict[str, Any]) -> None:
+        assert not out.exists()
+        raise Usage("There is no room for the receipt.")
+
+    with pytest.raises(Usage):
+        receive(sealed, leaving.partner, root, out, today, Silent(), (), full)
+    assert left(tmp_path) == ["bundle.age"]
+    kept: list[dict[str, Any]] = []
+    received = receive(sealed, leaving.partner, root, out, today, Silent(), (), kept.append)
+    assert [received.receipt] == kept
     assert (out / "data" / "files" / "0.json").stat().st_mode & 0o077 == 0
     with pytest.raises(Usage) as error:
         receive(sealed, leaving.partner, root, out, today, Silent())

@@ -106,6 +106,12 @@ def test_a_testimony_leaves_with_its_proof(office: Office, tmp_path: Path) -> No
     key = ("--root", office.root, "--identity", office.partner)
     assert verified(sealed, *key)["verified"] is True
     folder, receipt = tmp_path / "received", tmp_path / "receipt.json"
+    nowhere = amana(
+        "partner", "receive", sealed, "--out", folder, "--receipt", tmp_path / "none" / "r.json",
+        "--root", office.root, "--key", office.partner, check=2,
+    )  # fmt: skip
+    assert nowhere.stderr.startswith("file-unusable: ")
+    assert not folder.exists()
     received = amana(
         "partner", "receive", sealed, "--out", folder, "--receipt", receipt, "--root", office.root,
         "--key", office.partner,

@@ -22,7 +22,7 @@ from amana.client.keyfile import (
     read_passphrase,
     write_key_to,
 )
-from amana.client.newfile import refuse_taken, write_new
+from amana.client.newfile import refuse_taken, reserved
 from amana.client.progress import progress_for
 from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
 from amana.protocol.encoding import canonical
@@ -109,18 +109,17 @@ def receive(
     as_json: bool,
 ) -> None:
     """Open the sealed bundle FILE with your key, check all of it, and sign for it."""
-    refuse_taken(receipt)
-    received = receive_bundle(
-        file,
-        read_key(key, read_passphrase()),
-        read_limited(root, ROOT_LIMIT_BYTES),
-        out,
-        datetime.now(UTC).date(),
-        progress_for(as_json=as_json),
-        authorities_in(authorities),
-    )
-    if received.receipt is not None:
-        write_new(receipt, canonical(received.receipt))
+    with reserved(receipt) as write:
+        received = receive_bundle(
+            file,
+            read_key(key, read_passphrase()),
+            read_limited(root, ROOT_LIMIT_BYTES),
+            out,
+            datetime.now(UTC).date(),
+            progress_for(as_json=as_json),
+            authorities_in(authorities),
+            lambda signed: write(canonical(signed)),
+        )
     verified = received.receipt is not None
     if as_json:
         checks = [asdict(one) for one in received.checks]

@@ -2,7 +2,7 @@
 """The partner's end: open a sealed bundle, check all of it, keep it in a folder, and sign for it. Without a network."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -39,10 +39,12 @@ def receive(
     today: date,
     progress: Progress,
     authorities: Sequence[Certificate] = (),
+    keep: Callable[[dict[str, Any]], object] = lambda _receipt: None,
 ) -> Received:
     """Open a sealed bundle into the folder `out`; what does not verify leaves nothing there and no receipt.
 
-    `authorities` are those whose time stamps count.
+    `authorities` are those whose time stamps count; `keep` is given the receipt before the folder is there, so that
+    nobody holds what they cannot sign for.
     Raises NotVerified when it is not sealed to this partner, and Usage.
     """
     keys.intake_recipient  # noqa: B018  Refuses a role that opens nothing.
@@ -76,6 +78,7 @@ def receive(
             bag_sha256=contents.bag_sha256,
             received_on=today,
         )
+        keep(receipt)
         (place / TOP).rename(out)
         return Received(checks, receipt)
     except OSError:
