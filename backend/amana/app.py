@@ -54,7 +54,7 @@ BLUEPRINTS = {
         access.sessions,
         access.signing_out,
         directory.directory,
-        directory.directory_publication,
+        access.directory_publication,
         custody.logs,
         review.cases,
         replies.asking,

@@ -1,4 +1,7 @@
-"""The life of an account against a model: nobody works who was not invited, listed, confirmed, active, and not suspended."""
+"""The life of an account against a model: nobody works who is not listed, confirmed, active, and not suspended.
+
+They come invited, or the officers list them by hand; many of those never sign in.
+"""
 
 import tempfile
 from contextlib import ExitStack
@@ -9,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.support.newcomers import bring, enrolment, invite, new_keys, vetting
+from tests.support.newcomers import bring, enrolment, invite, list_by_hand, new_keys, vetting
 from tests.support.officers import Officers
 from tests.support.organisation import Person, organisation_in
 
@@ -35,7 +38,7 @@ class Life(RuleBasedStateMachine):
         self.token = ""
         self.keys = new_keys()
         self.person = Person(self.organisation, self.keys)
-        self.enrolled = self.listed = self.was_listed = False
+        self.known = self.enrolled = self.listed = self.was_listed = False
         self.suspended = self.in_session = False
         self.consents: set[int] = set()
         self.confirmed_on = self.seen_on = date.min
@@ -66,6 +69,11 @@ class Life(RuleBasedStateMachine):
         answer = self.administrators[by].act(kind, address, person=self.keys.id, **body)
         return int(answer.status_code)
 
+    def become_known(self) -> None:
+        """The first thing that happens to them begins their days; nothing later does that again."""
+        if not self.known:
+            self.known, self.confirmed_on, self.seen_on = True, self.today, self.today
+
     @rule()
     def an_administrator_invites(self) -> None:
         self.token, self.invited_on = invite(self.administrators[0]), self.today
@@ -80,10 +88,10 @@ class Life(RuleBasedStateMachine):
             assert answer.status_code == 403
             self.token = ""
             return
-        assert answer.status_code == (409 if self.enrolled else 201)
-        if not self.enrolled:
+        assert answer.status_code == (409 if self.known else 201)
+        if not self.known:
             self.enrolled, self.token = True, ""
-            self.confirmed_on = self.seen_on = self.today
+            self.become_known()
 
     @precondition(lambda self: self.enrolled and not self.was_listed and not self.suspended)
     @rule()
@@ -92,6 +100,13 @@ class Life(RuleBasedStateMachine):
         assert [one["id"] for one in waiting] == [self.keys.id]
         self.officers.accept(waiting, self.keys.id)
         self.listed = self.was_listed = True
+
+    @precondition(lambda self: not self.listed)
+    @rule()
+    def the_officers_list_them_by_hand(self) -> None:
+        self.officers.publish(lambda description: list_by_hand(description, self.keys))
+        self.listed = self.was_listed = True
+        self.become_known()
 
     @precondition(lambda self: self.listed)
     @rule()
@@ -119,7 +134,7 @@ class Life(RuleBasedStateMachine):
         assert self.person.client.delete("/v1/sessions", headers=headers).status_code == 204
         self.in_session = False
 
-    @precondition(lambda self: self.enrolled)
+    @precondition(lambda self: self.known)
     @rule(by=st.sampled_from([0, 1]))
     def an_administrator_suspends(self, by: int) -> None:
         expected = 409 if self.suspended else 201
@@ -128,7 +143,7 @@ class Life(RuleBasedStateMachine):
             self.suspended, self.in_session = True, False
             self.consents = set()
 
-    @precondition(lambda self: self.enrolled)
+    @precondition(lambda self: self.known)
     @rule(by=st.sampled_from([0, 1]))
     def an_administrator_agrees_to_reinstate(self, by: int) -> None:
         answer = self.decide(by, "reinstate", "reinstatement", reason="found again")
@@ -137,13 +152,13 @@ class Life(RuleBasedStateMachine):
             self.consents.add(by)
             self.suspended = len(self.consents) < 2
 
-    @precondition(lambda self: self.enrolled)
+    @precondition(lambda self: self.known)
     @rule(by=st.sampled_from([0, 1]))
     def an_administrator_confirms(self, by: int) -> None:
         assert self.decide(by, "confirm", "confirmation") == 204
         self.confirmed_on = self.seen_on = self.today
 
-    @precondition(lambda self: self.enrolled)
+    @precondition(lambda self: self.known)
     @rule(days=st.sampled_from([0, 30, 120]))
     def an_administrator_vets(self, days: int) -> None:
         assert self.decide(0, "vet", "vetting", **vetting(self.organisation, days)) == 204
@@ -172,7 +187,7 @@ class Life(RuleBasedStateMachine):
             return
         known = self.administrators[0].get("/v1/people").get_json()["people"]
         found = {one["id"]: one for one in known}
-        if not self.enrolled:
+        if not self.known:
             assert self.keys.id not in found
             return
         shown = found[self.keys.id]
@@ -180,6 +195,11 @@ class Life(RuleBasedStateMachine):
         if not self.listed and expected != "suspended":
             expected = "gone" if self.was_listed else "pending"
         assert (shown["standing"], shown["listed"]) == (expected, self.listed)
+        due_on = self.confirmed_on + timedelta(days=90)
+        assert shown["due_on"] == due_on.isoformat()
+        reviews = self.administrators[0].get("/v1/access-reviews").get_json()["due"]
+        is_due = self.listed and due_on <= self.today + timedelta(days=14)
+        assert (self.keys.id in [one["id"] for one in reviews]) == is_due
 
 
 TestLife = Life.TestCase

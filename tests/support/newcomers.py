@@ -66,3 +66,10 @@ def vetting(organisation: Organisation, days: int = 60) -> dict[str, Any]:
         "specialities": ["chemical"],
         "conflicts": ["place:SY-07"],
     }
+
+
+def list_by_hand(description: dict[str, Any], keys: PersonKeys, desk: str = "general") -> None:
+    """Let officers list a reader whom they know and nobody invited."""
+    fields = {"id": keys.id, "roles": ["reviewer"], "signing_key": keys.signing.public, "takes": []}
+    [at] = [one for one in description["desks"] if one["id"] == desk]
+    at["readers"].append({**fields, **intake_key_fields(keys)})

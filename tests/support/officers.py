@@ -5,6 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from amana.access.publishing import publish
 from amana.client.enrolments import enter, read_pending, remove
 from amana.client.keyfile import read_key
 from amana.client.officer import describe, propose, rotate_root, sign
@@ -35,7 +36,7 @@ class Officers:
         for key in self.keys[:2]:
             sign(proposal, key)
         with services.database.transaction() as session:
-            return directory.publish(
+            return publish(
                 session,
                 metadata={f"{version + 1}.targets.json": proposal.targets.to_bytes()},
                 targets=proposal.files,
@@ -62,7 +63,7 @@ class Officers:
             f"{root.signed.version}.root.json": root,
         }
         with services.database.transaction() as session:
-            return directory.publish(
+            return publish(
                 session,
                 metadata={name: one.to_bytes() for name, one in files.items()},
                 targets=proposal.files,

@@ -23,7 +23,7 @@ from amana.protocol.dpop import check_proof
 from amana.protocol.encoding import check_id, unb64
 from amana.protocol.errors import ProtocolError
 from amana.protocol.jws import ALGORITHM, Jws, read_header, split_jws
-from amana.storage.database import Database, table_of
+from amana.storage.database import Database, insert_new, table_of
 
 NOBODYS_KEY = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
 SESSION_SECONDS = 600
@@ -138,7 +138,7 @@ def begin(session: Session, made: Bound, directory: Directory, now: datetime) ->
     Whoever does not stand as they must is told so, having proven who they are: NotAllowed.
     """
     today = now.date()
-    row = person_row(session, directory, made.person, today)
+    row = person_row(session, directory, made.person)
     try:
         session.execute(sa.insert(StaffSession).values(made.row(now)))
     except IntegrityError:
@@ -234,7 +234,7 @@ def facts_of(session: Session, person: Person) -> Facts:
 def administrators(session: Session, directory: Directory, today: date) -> dict[str, date | None]:
     """Return who administers and may work today, each with the last day of their access if nobody confirms it.
 
-    None stands for somebody who never signed in, whose days begin when they do.
+    None stands for somebody of whom nothing else is known here.
     """
     found: dict[str, date | None] = {
         one.id: None for one in directory.people.values() if "administrator" in one.roles
@@ -261,15 +261,39 @@ def facts(person: Person, *, is_suspended: bool) -> Facts:
     )
 
 
-def person_row(session: Session, directory: Directory, person: str, today: date) -> Person:
-    """Return the row of somebody whom the directory lists, as it lists them now; made when it is missing.
+def receive(session: Session, directory: Directory) -> None:
+    """Make the rows of the listed who have none; their days begin with the publication of this version.
 
-    Those of the first directory, and whoever came by hand, never enrolled.
+    Those of the first directory, and whoever came by hand, never enrolled. Whose key is another's here gets none.
     """
+    published = sa.select(DirectoryVersion.published_on).where(
+        DirectoryVersion.version == directory.version
+    )
+    day = session.scalar(published)
+    rows = [
+        {
+            "id": one.id,
+            **_as_listed(directory, one),
+            "first_seen_on": day,
+            "confirmed_on": day,
+        }
+        for _, one in sorted(directory.people.items())
+    ]
+    insert_new(session, table_of(Person), rows)
+
+
+def person_row(session: Session, directory: Directory, person: str) -> Person:
+    """Return the row of somebody whom the directory lists, as it lists them now."""
     listed = directory.person(person)
     if listed is None:
         raise refused()
-    row = session.get(Person, person) or _new_row(session, listed, today)
+    row = session.get(Person, person)
+    if row is None:
+        # The version is from before rows were made when it is published.
+        receive(session, directory)
+        row = session.get(Person, person)
+    if row is None:
+        raise refused()
     if row.signing_key != listed.signing_key:
         # Whoever signed in with the key before may be a thief.
         sign_out(session, person)
@@ -287,27 +311,6 @@ def _as_listed(directory: Directory, listed: Listed | Actor) -> dict[str, str | 
         "signing_key": listed.signing_key,
         "intake_key": intake_key_of(directory, listed.id),
     }
-
-
-def _new_row(session: Session, listed: Listed, today: date) -> Person:
-    """Make the row of somebody who never enrolled; another request of theirs may be doing the same."""
-    row = Person(
-        id=listed.id,
-        role="",
-        signing_key=listed.signing_key,
-        first_seen_on=today,
-        confirmed_on=today,
-    )
-    try:
-        with session.begin_nested():
-            session.add(row)
-    except IntegrityError:
-        made = session.get(Person, listed.id)
-        if made is None:
-            # Somebody else here has this key.
-            raise refused() from None
-        return made
-    return row
 
 
 def intake_key_of(directory: Directory, person: str) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from amana.access.publishing import publish
 from amana.api.services import Services
 from amana.client.errors import Usage
 from amana.client.keyfile import PersonKeys, intake_key_fields, write_key
@@ -93,7 +94,7 @@ def _publish(services: Services, proposal: Proposal) -> bytes:
         services.config.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         services.config.root.write_bytes(root)
     with services.database.transaction() as session:
-        directory.publish(
+        publish(
             session,
             metadata={"1.targets.json": proposal.targets.to_bytes()},
             targets=proposal.files,

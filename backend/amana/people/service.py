@@ -559,7 +559,7 @@ def _somebody_else(session: Session, actor: Actor, at: Moment, person: str) -> P
 def _locked(session: Session, at: Moment, person: str) -> Person:
     """Return a person's row, locked and as it is now, so that decisions come one by one and none undoes another."""
     if at.directory.person(person) is not None:
-        person_row(session, at.directory, person, at.today)
+        person_row(session, at.directory, person)
     row = session.get(Person, person, with_for_update=True)
     if row is None:
         raise NotFound

@@ -24,6 +24,12 @@ WAIT_SECONDS = 15.0
 Convert = Callable[[Any], Any]
 
 
+def inserting_new(table: sa.Table, dialect: sa.Dialect) -> sa.Insert:
+    """Return an insertion that leaves out what clashes with a row that is there."""
+    into = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    return into(table).on_conflict_do_nothing()
+
+
 class Line(Protocol):
     """A connection that commits every statement by itself."""
 
@@ -127,8 +133,7 @@ class Lines:
         """Insert a whole row; False where one with its key is there already."""
         compiled = self._compiled.get(table)
         if compiled is None:
-            into = sqlite.insert if self._dialect.name == "sqlite" else postgresql.insert
-            statement = into(table).on_conflict_do_nothing()
+            statement = inserting_new(table, self._dialect)
             compiled = self._compiled[table] = _Compiled(statement, self._dialect)
         given = compiled.given(row)
         _, count = self._lend(lambda line: line.run(compiled.text, given), is_repeatable=False)

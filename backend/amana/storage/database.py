@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import DeclarativeBase, Session
 
-from amana.storage.asking import Line, Lines, PostgresLine, SqliteLine
+from amana.storage.asking import Line, Lines, PostgresLine, SqliteLine, inserting_new
 
 
 class Base(DeclarativeBase):
@@ -40,6 +40,11 @@ class Base(DeclarativeBase):
 def table_of(model: type[Base]) -> sa.Table:
     """Return a model's table; statements over it skip the cost of the ORM."""
     return cast(sa.Table, model.__table__)
+
+
+def insert_new(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, but those that clash with another: these are left out."""
+    session.execute(inserting_new(table, session.get_bind().dialect), rows)
 
 
 class DatabaseUnavailable(Exception):
