@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from amana.access.models import Person as PersonRow
+from amana.access.standing import DORMANT_DAYS, REVIEW_DAYS, Standing
 from amana.consent.destroying import destroy_due
+from amana.ops.maintenance import maintain
 from amana.people import record
 from amana.protocol.case import intake_key_id, open_grant, seal_grant
 from amana.protocol.encoding import b64, unb64
@@ -174,6 +179,51 @@ def test_a_case_comes_back_when_its_last_reader_is_gone_and_to_its_own_lead(
     assert unopened not in str(cases)
     assert other.get("/v1/returned-cases").get_json() == {"cases": []}
     assert reader.get("/v1/returned-cases").status_code == 401
+
+
+def lose_standing(own: Organisation, person: str, standing: str) -> None:
+    """Put somebody out, or let their access end by itself yesterday."""
+    yesterday = own.clock().date() - timedelta(days=1)
+    if standing == "suspended":
+        decide(staff(own, "administrator")[0], "suspend", "suspension", person, reason="left")
+        return
+    columns, days = {
+        "lapsed": (("confirmed_on",), REVIEW_DAYS),
+        "dormant": (("first_seen_on", "last_active_on"), DORMANT_DAYS),
+        "expired": (("valid_until",), 0),
+    }[standing]
+    values = dict.fromkeys(columns, yesterday - timedelta(days=days))
+    with own.services.database.transaction() as session:
+        session.execute(sa.update(PersonRow).where(PersonRow.id == person).values(values))
+
+
+@pytest.mark.parametrize("standing", [one for one in Standing if one is not Standing.ACTIVE])
+def test_a_lead_sees_what_who_does_not_stand_left_also_when_it_was_taken_back(
+    own: Organisation, standing: str
+) -> None:
+    lead, reader = (own.as_person(one).sign_in() for one in own.desks["chemical"])
+    elsewhere = own.as_person(own.desks["general"][0])
+    claimed, unopened = own.send().case, own.send().case
+    assert reader.claim(claimed).status_code == 204
+    path = f"/v1/leavers/{reader.keys.id}"
+    assert lead.get(path).status_code == 404
+    assert lead.get("/v1/returned-cases").get_json() == {"cases": []}
+    lose_standing(own, reader.keys.id, standing)
+
+    def is_told_what_they_could_open() -> None:
+        told = lead.sign_in().get(path).get_json()
+        assert sorted(one["case"] for one in told["could_open"]) == sorted((claimed, unopened))
+        assert elsewhere.sign_in().get(path).status_code == 404
+
+    is_told_what_they_could_open()
+    [case] = lead.get("/v1/returned-cases").get_json()["cases"]
+    assert (case["case"], case["claimed_by"]) == (claimed, reader.keys.id)
+    assert maintain(own.services).done["cases_taken_back_from_leavers"] == 0
+    own.clock.turn(days=4)
+    assert maintain(own.services).done["cases_taken_back_from_leavers"] == 1
+    is_told_what_they_could_open()
+    assert lead.get("/v1/returned-cases").get_json() == {"cases": []}
+    assert lead.claim(claimed).status_code == 204
 
 
 def test_a_lead_is_told_what_a_leaver_could_open_at_their_desks_and_nothing_of_others(

@@ -246,7 +246,7 @@ def conflict(reader: Reviewer, codes: tuple[str, ...], as_json: bool) -> None:
 @click.option("--person", help="Instead, everything at your desks that this person could open.")
 @as_reader
 def returned(reader: Reviewer, person: str | None, as_json: bool) -> None:
-    """For leads: list cases in review whose reader is suspended or gone."""
+    """For leads: list cases in review whose reader is gone: put out, or their access ended."""
     if person is not None:
         held = reader.could_open(person)
         if as_json:

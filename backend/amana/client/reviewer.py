@@ -316,7 +316,7 @@ class Reviewer(Staff):
         self._desk.act("replace-key", path, directory=verified.directory.version, body=body)
 
     def returned(self) -> list[dict[str, str]]:
-        """Return the cases of a lead's desks whose reader is suspended or gone."""
+        """Return the cases of a lead's desks whose reader is gone: put out, or their access ended."""
         found = self._desk.get("/v1/returned-cases").document()
         try:
             return [
@@ -332,7 +332,7 @@ class Reviewer(Staff):
             raise NotVerified("The list is not in its form.", slug="bad-answer") from None
 
     def could_open(self, person: str) -> list[dict[str, str]]:
-        """Return what somebody who is suspended or gone could open at a lead's desks; raises Refused."""
+        """Return what somebody who is gone could open at a lead's desks; raises Refused."""
         try:
             check_id(person)
         except ProtocolError:

@@ -9,9 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from amana.access.actions import Moment
 from amana.access.models import Person, SignedAction, Suspension
 from amana.access.roles import Actor, Permission
-from amana.access.service import require
+from amana.access.service import facts, require
+from amana.access.standing import Standing, standing
 from amana.directory import service as directories
 from amana.directory.models import DirectoryVersion
 from amana.errors import NotFound
@@ -213,7 +215,7 @@ def _aware(moment: datetime) -> datetime:
 
 @dataclass(frozen=True)
 class Returned:
-    """A case under review whose reader is no more: it waits for the lead."""
+    """A case under review whose reader is gone: it waits for the lead."""
 
     case: str
     desk: str
@@ -221,10 +223,10 @@ class Returned:
     claimed_on: date
 
 
-def returned(session: Session, actor: Actor, directory: Directory) -> list[Returned]:
-    """Return the cases under review at a lead's desks whose reader is suspended, or reads there no more."""
+def returned(session: Session, actor: Actor, at: Moment) -> list[Returned]:
+    """Return the cases under review at a lead's desks whose reader does not stand, or reads there no more."""
     require(actor, Permission.SEE_RETURNED_CASES)
-    led = _led(directory, actor)
+    led = _led(at.directory, actor)
     query = (
         sa.select(Testimony.case, Testimony.desk, Assignment.reader, Assignment.claimed_on)
         .join(Assignment, Assignment.case == Testimony.case)
@@ -232,7 +234,7 @@ def returned(session: Session, actor: Actor, directory: Directory) -> list[Retur
         .where(Testimony.state.in_((State.IN_REVIEW, State.WAITING)), Testimony.desk.in_(led))
         .order_by(Testimony.desk, Testimony.case)
     )
-    gone = _Gone(session, directory)
+    gone = _Gone(session, at)
     return [
         Returned(row.case, row.desk, row.reader, row.claimed_on)
         for row in session.execute(query)
@@ -242,19 +244,17 @@ def returned(session: Session, actor: Actor, directory: Directory) -> list[Retur
 
 @dataclass(frozen=True)
 class Leaver:
-    """A page of what somebody who is no more could open at a lead's desks."""
+    """A page of what somebody who is gone could open at a lead's desks."""
 
     could_open: Sequence[Held]
     next: str | None
 
 
-def leaver(
-    session: Session, actor: Actor, directory: Directory, person: str, cursor: str | None
-) -> Leaver:
-    """Return what a person who is suspended, or reads there no more, could open at a lead's desks."""
+def leaver(session: Session, actor: Actor, at: Moment, person: str, cursor: str | None) -> Leaver:
+    """Return what a person who does not stand, or reads there no more, could open at a lead's desks."""
     require(actor, Permission.SEE_RETURNED_CASES)
-    gone = _Gone(session, directory)
-    desks = [one for one in _led(directory, actor) if gone.from_desk(person, one)]
+    gone = _Gone(session, at)
+    desks = [one for one in _led(at.directory, actor) if gone.from_desk(person, one)]
     page, following = _held(session, cursor, person, desks=desks)
     if not page and cursor is None:
         raise NotFound
@@ -266,14 +266,21 @@ def _led(directory: Directory, actor: Actor) -> list[str]:
 
 
 class _Gone:
-    """Tells who cannot go on at a desk."""
+    """Tells who cannot go on at a desk: who is not listed there, or does not stand as they must today."""
 
-    def __init__(self, session: Session, directory: Directory) -> None:
+    def __init__(self, session: Session, at: Moment) -> None:
         self._readers = {
-            desk.id: {one.id for one in directory.readers_of(desk.id)} for desk in directory.desks
+            desk.id: {one.id for one in at.directory.readers_of(desk.id)}
+            for desk in at.directory.desks
         }
-        suspended = sa.select(Suspension.person).where(Suspension.lifted_at.is_(None))
-        self._suspended = set(session.scalars(suspended))
+        suspended = sa.exists().where(
+            Suspension.person == Person.id, Suspension.lifted_at.is_(None)
+        )
+        self._fallen = {
+            row.id
+            for row, is_suspended in session.execute(sa.select(Person, suspended))
+            if standing(facts(row, is_suspended=is_suspended), at.today) is not Standing.ACTIVE
+        }
 
     def from_desk(self, person: str, desk: str) -> bool:
-        return person in self._suspended or person not in self._readers[desk]
+        return person in self._fallen or person not in self._readers[desk]

@@ -239,9 +239,9 @@ def replace_key(fields: dict[str, Any]) -> Response:
 @people.response(200, schemas.ReturnedOut)
 @people.problems(403)
 def returned_cases() -> dict[str, Any]:
-    """List the cases of your desks whose reader is no more."""
+    """List the cases of your desks whose reader is gone: suspended, lapsed, dormant, expired, or not listed."""
     with services().database.reading() as session:
-        return {"cases": record.returned(session, actor(), directory_now())}
+        return {"cases": record.returned(session, actor(), _moment())}
 
 
 @people.get("/v1/leavers/<person>")
@@ -249,6 +249,6 @@ def returned_cases() -> dict[str, Any]:
 @people.response(200, schemas.LeaverOut)
 @people.problems(403, 404, 422)
 def leaver(fields: dict[str, str], person: str) -> Any:
-    """List what somebody who is suspended or gone could open at your desks."""
+    """List what somebody who is gone could open at your desks."""
     with services().database.reading() as session:
-        return record.leaver(session, actor(), directory_now(), person, fields.get("cursor"))
+        return record.leaver(session, actor(), _moment(), person, fields.get("cursor"))

@@ -333,13 +333,13 @@ class _ReturnedOut(ma.Schema):
 
 
 class ReturnedOut(ma.Schema):
-    """Cases whose reader is no more."""
+    """Cases whose reader is gone."""
 
     cases = ma.fields.List(ma.fields.Nested(_ReturnedOut))
 
 
 class LeaverOut(ma.Schema):
-    """What somebody who is no more could open at a lead's desks, the oldest first."""
+    """What somebody who is gone could open at a lead's desks, the oldest first."""
 
     could_open = ma.fields.List(ma.fields.Nested(_HeldOut))
     next = ma.fields.String(allow_none=True)
