@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from amana.people import record
 from amana.protocol.case import intake_key_id, open_grant, seal_grant
 from amana.protocol.encoding import b64, unb64
 from tests.support.decisions import decide
+from tests.support.newcomers import vetting
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.server import amana
@@ -25,6 +27,12 @@ from tests.support.statements import Witness
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Organisation]:
     with organisation_in(tmp_path) as organisation:
+        yield organisation
+
+
+@pytest.fixture
+def database(tmp_path: Path, database_url: str) -> Iterator[Organisation]:
+    with organisation_in(tmp_path, database_url) as organisation:
         yield organisation
 
 
@@ -63,6 +71,115 @@ def test_who_was_suspended_or_listed_is_told_as_of_the_end_of_the_day(own: Organ
     assert told() == [(False, True), (True, True), (False, True), (False, False)]
 
 
+def paged(by: Person, path: str) -> list[dict[str, Any]]:
+    """Return all pages of a record."""
+    pages = [by.get(path).get_json()]
+    mark = "&" if "?" in path else "?"
+    while pages[-1]["next"] is not None:
+        answer = by.get(f"{path}{mark}cursor={pages[-1]['next']}")
+        assert answer.status_code == 200, answer.get_json()
+        pages.append(answer.get_json())
+    return pages
+
+
+def whole(by: Person, path: str, name: str) -> list[dict[str, Any]]:
+    return [one for page in paged(by, path) for one in page[name]]
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_all_that_somebody_opened_and_signed_is_told_however_many_pages_it_takes(
+    database: Organisation, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(record, "PAGE", size)
+    own = database
+    reader = own.as_person(own.desks["chemical"][1]).sign_in()
+    cases = []
+    for seconds in (0, 0, 60, 60, 60):
+        own.clock.turn(seconds=seconds)
+        cases.append(own.send().case)
+        assert reader.open(cases[-1]).status_code == 201
+    assert reader.open(cases[0]).status_code == 201
+    auditor = staff(own, "auditor")[0]
+    path = f"/v1/record?person={reader.keys.id}"
+    opened = whole(auditor, path, "opened")
+    assert sorted(one["case"] for one in opened) == sorted(cases)
+    instants = [one["opened_at"] for one in opened]
+    assert instants == sorted(instants, reverse=True)
+    acted = whole(auditor, path, "actions")
+    assert len(acted) == 11
+    assert {(one["action"], one["case"]) for one in acted} == {
+        (action, case) for action in ("claim", "open") for case in cases
+    }
+    assert sorted(one["case"] for one in whole(auditor, path, "could_open")) == sorted(cases)
+    assert len(paged(auditor, path)) == max(1, -(-11 // size))
+    for cursor in ("x", "...x", "a.b", "." * 3 + "MjAyNi0xMS0yNi5h", "." * 4):
+        assert auditor.get(f"{path}&cursor={cursor}").status_code == 422
+
+
+def test_who_was_put_out_let_back_and_confirmed_is_told_with_by_whom_and_why(
+    database: Organisation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PAGE", 2)
+    own = database
+    first, second = staff(own, "administrator")
+    one, other = (keys.id for keys in own.desks["chemical"])
+    expected = []
+
+    def does(by: Person, kind: str, path: str, person: str, reason: str | None = None) -> None:
+        body = {} if reason is None else {"reason": reason}
+        assert decide(by, kind, path, person, **body).status_code < 300
+        made_at = own.clock().isoformat()
+        expected.insert(0, (kind, person, by.keys.id, reason, made_at))
+        own.clock.turn(seconds=1)
+
+    does(first, "suspend", "suspension", one, 'a doubt, "person":"' + other)
+    yesterday = day_of(own)
+    own.clock.turn(days=1)
+    first, second = staff(own, "administrator")
+    does(second, "reinstate", "reinstatement", one, "no doubt")
+    does(first, "reinstate", "reinstatement", one, "agreed")
+    does(first, "confirm", "confirmation", other)
+    does(first, "confirm", "confirmation", second.keys.id)
+    vet = vetting(own)
+    assert decide(first, "vet", "vetting", other, **vet).status_code == 204
+
+    def told(path: str) -> list[tuple[Any, ...]]:
+        names = ("action", "person", "by", "reason", "made_at")
+        rows = whole(staff(own, "auditor")[0], path, "decisions")
+        return [tuple(row[name] for name in names) for row in rows]
+
+    assert told("/v1/record") == expected
+    assert told(f"/v1/record?person={one}") == expected[2:]
+    assert told(f"/v1/record?person={other}") == [expected[1]]
+    assert (
+        told(f"/v1/record?person={one}&day={yesterday}")
+        == told(f"/v1/record?day={yesterday}")
+        == expected[-1:]
+    )
+    people = [len(page["people"]) for page in paged(first.sign_in(), "/v1/record")]
+    assert not any(people[1:])
+    signed = whole(second.sign_in(), f"/v1/record?person={first.keys.id}", "actions")
+    assert [(row["action"], row["person"]) for row in signed] == [
+        ("vet", other),
+        ("confirm", second.keys.id),
+        ("confirm", other),
+        ("reinstate", one),
+        ("suspend", one),
+    ]
+    with own.served() as url:
+        key = own.folder / "demo" / "administrators" / f"{second.keys.id}.key"
+        here = ("--server", url, "--root", own.folder / "demo" / "root.json", "--key", key)
+        here = (*here, "--day", "9999-12-31")
+        own.clock.follow()
+        as_json = json.loads(amana("admin", "record", *here, "--json").stdout)
+        assert len(as_json["decisions"]) == len(expected)
+        shown = amana("admin", "record", "--person", one, *here).stdout
+        for kind, person, by, reason, _ in expected[2:]:
+            assert f"{kind} of {person}\n  by {by}\n  because: {reason}\n" in shown
+        shown = amana("admin", "record", "--person", first.keys.id, *here).stdout
+        assert all(row["action"] in shown and row["person"] in shown for row in signed)
+
+
 def test_the_record_of_a_person_comes_in_pages_and_ends_with_the_day(
     own: Organisation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,12 +194,8 @@ def test_the_record_of_a_person_comes_in_pages_and_ends_with_the_day(
     auditor = staff(own, "auditor")[0]
 
     def pages(query: str) -> list[list[str]]:
-        found, cursor = [], ""
-        while cursor is not None:
-            page = auditor.get(f"/v1/record?person={reader.keys.id}{query}{cursor}").get_json()
-            found.append([one["case"] for one in page["could_open"]])
-            cursor = None if page["next"] is None else f"&cursor={page['next']}"
-        return found
+        path = f"/v1/record?person={reader.keys.id}{query}"
+        return [[one["case"] for one in page["could_open"]] for page in paged(auditor, path)]
 
     ordered = sorted(first) + sorted(second)
     assert pages("") == [ordered[:2], ordered[2:4], ordered[4:]]
@@ -90,7 +203,7 @@ def test_the_record_of_a_person_comes_in_pages_and_ends_with_the_day(
     path = f"/v1/record?person={reader.keys.id}&day={yesterday}"
     earlier = auditor.get(path).get_json()
     assert [one["case"] for one in earlier["opened"]] == [first[0]]
-    assert [one["action"] for one in earlier["actions"]] == ["open", "claim"]
+    assert sorted(one["action"] for one in earlier["actions"]) == ["claim", "open"]
     assert {one["case"] for one in earlier["actions"]} == {first[0]}
     today = auditor.get(f"/v1/record?person={reader.keys.id}").get_json()
     assert [one["case"] for one in today["opened"]] == [second[0], first[0]]

@@ -9,7 +9,7 @@ import click
 
 from amana.cli.options import FILE, json_option
 from amana.cli.staff import as_staff, make_keys, public_option
-from amana.cli.tables import harmless, say, show, show_blocks
+from amana.cli.tables import harmless, printable, say, show, show_blocks
 from amana.client.administrator import Administrator, vetting_body
 from amana.client.errors import Usage
 from amana.client.newfile import refuse_taken, write_new
@@ -236,7 +236,7 @@ def desks(administrator: Administrator, as_json: bool) -> None:
 def record(
     administrator: Administrator, day: str | None, person: str | None, as_json: bool
 ) -> None:
-    """Show who could open what until the end of a day, and who did."""
+    """Show who could open what until the end of a day, who did, and what was decided about people."""
     found = administrator.record(day, person)
     if as_json:
         click.echo(json.dumps(found))
@@ -250,7 +250,9 @@ def record(
             "could_open": "could open",
             "opened": "opened",
         }
-        show(columns, found.get("people", []), "id")
+        show(columns, found["people"], "id")
+        click.echo("\nDecided about people:")
+        _show_decisions(found["decisions"])
         return
     click.echo(f"\nCould open, until the end of {harmless(found.get('day'))}:")
     columns = {
@@ -260,9 +262,25 @@ def record(
         "handed_on": "handed on",
         "destroyed_on": "destroyed",
     }
-    show(columns, found.get("could_open", []), "case")
+    show(columns, found["could_open"], "case")
     click.echo("\nOpened:")
-    show({"case": "case", "opened_at": "last"}, found.get("opened", []), "case")
+    show({"case": "case", "opened_at": "last"}, found["opened"], "case")
+    click.echo("\nSigned:")
+    signed = ({**one, "about": one.get("case") or one.get("person")} for one in found["actions"])
+    show({"about": "case or person", "action": "action", "made_at": "at"}, signed, "about")
+    click.echo("\nDecided about this person:")
+    _show_decisions(found["decisions"])
+
+
+def _show_decisions(decisions: list[dict[str, Any]]) -> None:
+    """Print what was decided: two ids and a reason have no room side by side."""
+    for one in decisions:
+        click.echo(
+            f"{harmless(one.get('made_at'))} {harmless(one.get('action'))} of {harmless(one.get('person'))}"
+        )
+        click.echo(f"  by {harmless(one.get('by'))}")
+        if one.get("reason"):
+            click.echo(f"  because: {printable(str(one['reason']))}")
 
 
 @admin.group()

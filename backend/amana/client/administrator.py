@@ -23,7 +23,8 @@ from amana.protocol.policy import DESK, IDENTITY_LEVELS, LANGUAGE, parse_policy
 from amana.protocol.release import leaving_level
 
 LIMIT_BYTES: Final = 8 * 2**20
-_CURSOR: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_CURSOR: Final = re.compile(r"[A-Za-z0-9_.-]{1,400}")
+_OF_PERSON: Final = ("could_open", "opened", "actions", "decisions")
 
 
 def _between(least: int, most: int) -> schema.Check:
@@ -120,23 +121,26 @@ class Administrator(Staff):
         return found
 
     def record(self, day: str | None, person: str | None) -> dict[str, Any]:
-        """Return who could open what until the end of a day, and who did; of one person, every case."""
+        """Return who could open what until the end of a day, who did, and what was decided; of one person, all of it."""
         given = {"day": day, "person": person and _id(person)}
         query = "&".join(f"{name}={value}" for name, value in given.items() if value)
         found = self._desk.get(f"/v1/record?{query}", limit=LIMIT_BYTES).document()
+        lists = ("people", "decisions") if person is None else _OF_PERSON
+        for name in lists:
+            _objects(found.get(name))
         following = found.get("next")
         while following is not None:
             if not isinstance(following, str) or not _CURSOR.fullmatch(following):
                 raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
             path = f"/v1/record?{query}&cursor={following}"
             page = self._desk.get(path, limit=LIMIT_BYTES).document()
-            more, after = page.get("could_open"), page.get("next")
+            more = {name: _objects(page.get(name)) for name in lists}
+            after = page.get("next")
             # A server that never ends its pages must not keep the client for ever.
-            if not isinstance(more, list) or (
-                after is not None and (not more or after == following)
-            ):
+            if after is not None and (not any(more.values()) or after == following):
                 raise NotVerified("The server's answer is not in its form.", slug="bad-answer")
-            found["could_open"] += more
+            for name, rows in more.items():
+                found[name] += rows
             following = after
         found.pop("next", None)
         return found

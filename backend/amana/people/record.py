@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """Who could open what on a day, and who did. It tells of cases by their ids alone, and opens none."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -19,11 +20,21 @@ from amana.directory.models import DirectoryVersion
 from amana.errors import NotFound
 from amana.intake.models import Grant, PastGrant, State, Testimony
 from amana.protocol.directory import Directory
-from amana.review.service import cursor_at, parse_cursor
+from amana.protocol.encoding import canonical
+from amana.review.service import (
+    CursorInvalid,
+    cursor_at,
+    cursor_at_instant,
+    parse_cursor,
+    parse_instant_cursor,
+)
 from amana.routing.models import Assignment
 
 PAGE = 100
-NEWEST = 1000
+DECISIONS = ("suspend", "reinstate", "confirm")
+ABOUT_PEOPLE = (*DECISIONS, "vet")
+"""Actions whose body names a person."""
+_ENDED = ""
 
 
 @dataclass(frozen=True)
@@ -37,9 +48,38 @@ class OfPerson:
     opened: int
 
 
-def of_day(session: Session, actor: Actor, day: date, cache: dict[str, Any]) -> list[OfPerson]:
-    """Return everybody who held a grant or opened a case until the end of a day."""
+@dataclass(frozen=True)
+class Decided:
+    """A decision about a person, which an administrator signed: `suspend`, `reinstate` or `confirm`, which has no reason."""
+
+    action: str
+    person: str | None
+    by: str
+    made_at: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class OfDay:
+    """Everybody, on the first page; and a page of what was decided until the end of a day, the newest first."""
+
+    people: Sequence[OfPerson]
+    decisions: Sequence[Decided]
+    next: str | None
+
+
+def of_day(
+    session: Session, actor: Actor, day: date, cache: dict[str, Any], cursor: str | None
+) -> OfDay:
+    """Return everybody who held a grant or opened a case until the end of a day, and what was decided about people."""
     require(actor, Permission.SEE_RECORD)
+    [place] = _places(cursor, 1)
+    decisions, following = _decisions(session, place, day)
+    people = _people(session, day, cache) if cursor is None else []
+    return OfDay(people, decisions, _next(following))
+
+
+def _people(session: Session, day: date, cache: dict[str, Any]) -> list[OfPerson]:
     grants = _grants(until=day).subquery()
     held = _counts(
         session.execute(sa.select(grants.c.reader, sa.func.count()).group_by(grants.c.reader))
@@ -109,51 +149,140 @@ class Opened:
 
 @dataclass(frozen=True)
 class Acted:
-    """An action that a person signed."""
+    """An action that a person signed; `person` is whom it decides about, if it does."""
 
     action: str
     case: str | None
+    person: str | None
     made_at: datetime
 
 
 @dataclass(frozen=True)
 class Record:
-    """What one person could open and did until the end of a day; `opened` and `actions` are the newest thousand."""
+    """A page of each: what one person could open, opened, signed, and what was decided about them, until a day's end.
+
+    What they could open comes the oldest first, all else the newest first. A list that ended before others is empty.
+    """
 
     could_open: Sequence[Held]
     opened: Sequence[Opened]
     actions: Sequence[Acted]
+    decisions: Sequence[Decided]
     next: str | None
 
 
 def of_person(session: Session, actor: Actor, person: str, day: date, cursor: str | None) -> Record:
-    """Return a page of what a person could open, the oldest first, and what they opened and signed."""
+    """Return a page of what a person could open and did, and of what was decided about them."""
     require(actor, Permission.SEE_RECORD)
-    held, following = _held(session, cursor, person, until=day)
-    acted = (SignedAction.actor == person, SignedAction.accepted_at <= _end(day))
-    latest = sa.func.max(SignedAction.accepted_at)
-    opened = session.execute(
-        sa.select(SignedAction.case, latest)
-        .where(*acted, SignedAction.action == "open")
-        .group_by(SignedAction.case)
-        .order_by(latest.desc())
-        .limit(NEWEST)
-    )
-    actions = session.execute(
-        sa.select(SignedAction.action, SignedAction.case, SignedAction.accepted_at)
-        .where(*acted)
-        .order_by(SignedAction.accepted_at.desc())
-        .limit(NEWEST)
-    )
-    record = Record(
-        could_open=held,
-        opened=[Opened(case, _aware(at)) for case, at in opened if case is not None],
-        actions=[Acted(action, case, _aware(at)) for action, case, at in actions],
-        next=following,
-    )
-    if not (record.could_open or record.actions) and session.get(Person, person) is None:
+    places = _places(cursor, 4)
+    held, after_held = _held(session, places[0], person, until=day)
+    opened, after_opened = _opened(session, places[1], person, day)
+    actions, after_actions = _actions(session, places[2], person, day)
+    decisions, after_decisions = _decisions(session, places[3], day, person)
+    is_unknown = not (held or actions or decisions) and session.get(Person, person) is None
+    if cursor is None and is_unknown:
         raise NotFound
-    return record
+    following = _next(after_held, after_opened, after_actions, after_decisions)
+    return Record(held, opened, actions, decisions, following)
+
+
+def _places(cursor: str | None, lists: int) -> list[str | None]:
+    """Return where each of several lists goes on: None at its beginning, _ENDED nowhere."""
+    if cursor is None:
+        return [None] * lists
+    places: list[str | None] = [*cursor.split(".")]
+    if len(places) != lists:
+        raise CursorInvalid
+    return places
+
+
+def _next(*places: str) -> str | None:
+    """Return the cursor of several lists, None if all have ended."""
+    return ".".join(places) if any(places) else None
+
+
+def _opened(
+    session: Session, place: str | None, person: str, day: date
+) -> tuple[list[Opened], str]:
+    latest = sa.func.max(SignedAction.accepted_at).label("made_at")
+    openings = (
+        sa.select(SignedAction.case.label("id"), latest)
+        .where(SignedAction.actor == person, SignedAction.accepted_at <= _end(day))
+        .where(SignedAction.action == "open", SignedAction.case.is_not(None))
+        .group_by(SignedAction.case)
+    )
+    rows, following = _newest(session, openings.subquery(), place)
+    return [Opened(row.id, _aware(row.made_at)) for row in rows], following
+
+
+def _actions(
+    session: Session, place: str | None, person: str, day: date
+) -> tuple[list[Acted], str]:
+    signed = _signed(day).where(SignedAction.actor == person)
+    rows, following = _newest(session, signed.subquery(), place)
+    acted = [
+        Acted(row.action, row.case, _body(row).get("person"), _aware(row.made_at)) for row in rows
+    ]
+    return acted, following
+
+
+def _decisions(
+    session: Session, place: str | None, day: date, person: str | None = None
+) -> tuple[list[Decided], str]:
+    signed = _signed(day).where(SignedAction.case.is_(None), SignedAction.action.in_(DECISIONS))
+    if person is not None:
+        # Bodies are canonical JSON, and of these the person is the first member.
+        begins = canonical({"person": person})[:-1]
+        signed = signed.where(sa.func.substr(SignedAction.body, 1, len(begins)) == begins)
+    rows, following = _newest(session, signed.subquery(), place)
+    decided = [
+        Decided(
+            row.action,
+            _body(row).get("person"),
+            row.actor,
+            _aware(row.made_at),
+            _body(row).get("reason"),
+        )
+        for row in rows
+    ]
+    return decided, following
+
+
+def _signed(day: date) -> sa.Select[Any]:
+    """Return the query of what was signed until the end of a day; of bodies, those that name a person."""
+    body = sa.case((SignedAction.action.in_(ABOUT_PEOPLE), SignedAction.body))
+    return sa.select(
+        SignedAction.nonce.label("id"),
+        SignedAction.action,
+        SignedAction.case,
+        SignedAction.actor,
+        SignedAction.accepted_at.label("made_at"),
+        body.label("body"),
+    ).where(SignedAction.accepted_at <= _end(day))
+
+
+def _body(row: Any) -> dict[str, str]:
+    body: dict[str, str] = {} if row.body is None else json.loads(row.body)
+    return body
+
+
+def _newest(
+    session: Session, of: sa.Subquery, place: str | None
+) -> tuple[Sequence[sa.Row[Any]], str]:
+    """Return a page of rows with `made_at` and `id`, the newest first, and where the next one begins."""
+    if place == _ENDED:
+        return [], _ENDED
+    page = sa.select(of).order_by(of.c.made_at.desc(), of.c.id.desc()).limit(PAGE + 1)
+    if place is not None:
+        moment, last = parse_instant_cursor(place)
+        page = page.where(
+            sa.or_(of.c.made_at < moment, sa.and_(of.c.made_at == moment, of.c.id < last))
+        )
+    rows = session.execute(page).all()
+    if len(rows) <= PAGE:
+        return rows, _ENDED
+    end = rows[PAGE - 1]
+    return rows[:PAGE], cursor_at_instant(_aware(end.made_at), end.id)
 
 
 def _grants(
@@ -186,8 +315,10 @@ def _held(
     *,
     until: date | None = None,
     desks: Sequence[str] | None = None,
-) -> tuple[list[Held], str | None]:
+) -> tuple[list[Held], str]:
     """Return a page of what a person could open, the oldest first, and where the next one begins."""
+    if cursor == _ENDED:
+        return [], _ENDED
     of = _grants(until=until, person=person, desks=desks).subquery()
     names = ("case", "desk", "received_on", "handed_on", "destroyed_on")
     query = (
@@ -205,7 +336,7 @@ def _held(
         )
     rows = [Held(**row._mapping) for row in session.execute(query)]
     page = rows[:PAGE]
-    return page, cursor_at(page[-1].received_on, page[-1].case) if len(rows) > PAGE else None
+    return page, cursor_at(page[-1].received_on, page[-1].case) if len(rows) > PAGE else _ENDED
 
 
 def _aware(moment: datetime) -> datetime:
@@ -258,7 +389,7 @@ def leaver(session: Session, actor: Actor, at: Moment, person: str, cursor: str 
     page, following = _held(session, cursor, person, desks=desks)
     if not page and cursor is None:
         raise NotFound
-    return Leaver(page, following)
+    return Leaver(page, _next(following))
 
 
 def _led(directory: Directory, actor: Actor) -> list[str]:

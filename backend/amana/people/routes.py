@@ -200,13 +200,13 @@ def desks() -> dict[str, Any]:
 @people.response(200, schemas.RecordOut)
 @people.problems(403, 404, 422)
 def records(fields: dict[str, str]) -> dict[str, Any]:
-    """Tell who could open what until the end of a day, and who did."""
+    """Tell who could open what until the end of a day, who did, and who was suspended, reinstated or confirmed by whom."""
     given, person = services(), fields.get("person")
     day = date.fromisoformat(fields["day"]) if "day" in fields else given.today()
     with given.database.reading() as session:
         if person is None:
-            found = record.of_day(session, actor(), day, given.caches)
-            return {"day": day, "people": found}
+            found = record.of_day(session, actor(), day, given.caches, fields.get("cursor"))
+            return {"day": day, **vars(found)}
         one = record.of_person(session, actor(), person, day, fields.get("cursor"))
     return {"day": day, "person": person, **vars(one)}
 

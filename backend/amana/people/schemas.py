@@ -253,7 +253,7 @@ class RecordIn(ma.Schema):
 
     day = ma.fields.String(validate=_day, metadata={"format": "date"})
     person = ma.fields.String(validate=ma.validate.Regexp(r"\A[a-z2-7]{32}\Z"))
-    cursor = ma.fields.String(validate=ma.validate.Length(max=100))
+    cursor = ma.fields.String(validate=ma.validate.Length(max=400))
 
 
 class CursorIn(ma.Schema):
@@ -294,20 +294,41 @@ class _OpenedOut(ma.Schema):
 class _ActedOut(ma.Schema):
     action = ma.fields.String()
     case = ma.fields.String(allow_none=True)
+    person = ma.fields.String(
+        allow_none=True, metadata={"description": "Whom it decides about, if it does."}
+    )
     made_at = ma.fields.DateTime()
 
 
+class _DecidedOut(ma.Schema):
+    action = ma.fields.String(metadata={"description": "`suspend`, `reinstate` or `confirm`."})
+    person = ma.fields.String()
+    by = ma.fields.String()
+    made_at = ma.fields.DateTime()
+    reason = ma.fields.String(
+        allow_none=True, metadata={"description": "Why; a confirmation has none."}
+    )
+
+
 class RecordOut(ma.Schema):
-    """Who could open what until the end of a day, and who did."""
+    """Who could open what until the end of a day, who did, and what was decided about people.
+
+    Lists go on together: a further page has more of those that have not ended.
+    """
 
     day = ma.fields.Date()
     people = ma.fields.List(
-        ma.fields.Nested(_OfPersonOut), metadata={"description": "Unless one person is asked for."}
+        ma.fields.Nested(_OfPersonOut),
+        metadata={"description": "Unless one person is asked for; whole on the first page."},
     )
     person = ma.fields.String()
     could_open = ma.fields.List(ma.fields.Nested(_HeldOut))
     opened = ma.fields.List(ma.fields.Nested(_OpenedOut))
     actions = ma.fields.List(ma.fields.Nested(_ActedOut))
+    decisions = ma.fields.List(
+        ma.fields.Nested(_DecidedOut),
+        metadata={"description": "About the person, or about everybody; the newest first."},
+    )
     next = ma.fields.String(allow_none=True)
 
 

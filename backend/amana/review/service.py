@@ -41,6 +41,7 @@ TOLD_DAYS = 35
 COUNT_LIMIT = 1000
 MAX_NOTES = 2000
 NOTES_PAGE = 50
+_INSTANT = "%Y-%m-%dT%H:%M:%S.%f"
 
 
 class OpeningNeeded(NotAllowed):
@@ -285,6 +286,20 @@ def parse_cursor(cursor: str) -> tuple[date, str]:
     try:
         day, _, case = _cursor_text(cursor).partition(".")
         return parse_day(day), check_id(case)
+    except (ProtocolError, ValueError):
+        raise CursorInvalid from None
+
+
+def cursor_at_instant(moment: datetime, one: str) -> str:
+    """Return the cursor after a row of a list that is ordered by instant and id."""
+    return _cursor(f"{moment.astimezone(UTC):{_INSTANT}}.{one}")
+
+
+def parse_instant_cursor(cursor: str) -> tuple[datetime, str]:
+    """Return instant and id of the last row of the page before."""
+    try:
+        moment, _, one = _cursor_text(cursor).rpartition(".")
+        return datetime.strptime(moment, _INSTANT).replace(tzinfo=UTC), check_id(one)
     except (ProtocolError, ValueError):
         raise CursorInvalid from None
 
