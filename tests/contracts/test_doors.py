@@ -1,5 +1,7 @@
 """Who may do what: every route × every role, made from the routes themselves, so that a new one without a row fails."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,13 @@ from amana.app import Surface, create_app
 from amana.client.keyfile import read_key
 from amana.intake.retention import Periods
 from amana.ops.demo import PASSPHRASE
-from tests.support.organisation import Clock, Organisation, Person
+from amana.protocol.encoding import random_id
+from tests.support.decisions import decide
+from tests.support.exports import SCOPES, Leaving
+from tests.support.newcomers import list_by_hand, new_keys
+from tests.support.officers import Officers
+from tests.support.organisation import Clock, Organisation, Person, organisation_in
+from tests.support.vaults import Vaulted, make_custodian
 
 DOORS = {nobody_needs_to_sign_in, staff_must_sign_in}
 WITHOUT_BLUEPRINT = {"/openapi.json", "/docs"}
@@ -333,47 +341,167 @@ def test_a_case_is_served_only_to_its_desk_and_only_under_an_opening(
     assert (other.status_code, other.get_json()["type"]) == (404, "not-found")
 
 
-KINDS = {
-    "claims": "claim",
-    "claims/release": "release",
-    "recusals": "recuse",
-    "hand-overs": "hand-over",
-    "notes": "note",
-    "decisions": "decide",
-    "resumptions": "resume",
-    "reopenings": "reopen",
-    "openings": "open",
-    "grants": "re-wrap",
-    "re-wrappings": "re-wrap",
-    "releases": "release-request",
-    "exports": "export-request",
+@dataclass(frozen=True)
+class Strangers:
+    """Who have the role for a route, and not what it is about; whose it is; and as what the act is signed."""
+
+    people: tuple[str, ...]
+    owner: str | None = None
+    kind: str = ""
+
+
+def of_case(kind: str = "", *strangers: str) -> Strangers:
+    return Strangers(strangers or ("reader elsewhere", "lead elsewhere"), None, kind)
+
+
+def of_export(kind: str = "") -> Strangers:
+    return Strangers(("colleague", "reader elsewhere"), "reader", kind)
+
+
+def of_release(kind: str = "") -> Strangers:
+    return Strangers(("colleague", "reader elsewhere"), "reader", kind)
+
+
+def of_custodians(kind: str = "") -> Strangers:
+    return Strangers(("new custodian",), "custodian", kind)
+
+
+OWNERSHIP = {
+    ("GET", "/v1/cases/<case>"): of_case(),
+    ("GET", "/v1/cases/<case>/consent"): of_case(),
+    ("GET", "/v1/cases/<case>/custody"): of_case(),
+    ("GET", "/v1/cases/<case>/grants"): of_case(),
+    ("GET", "/v1/cases/<case>/manifest"): of_case(),
+    ("GET", "/v1/cases/<case>/notes"): of_case(),
+    ("GET", "/v1/cases/<case>/objects/<int:n>"): of_case(),
+    ("GET", "/v1/cases/<case>/releases"): of_case(),
+    ("GET", "/v1/cases/<case>/retention"): of_case(),
+    ("POST", "/v1/cases/<case>/claims"): of_case("claim"),
+    ("POST", "/v1/cases/<case>/claims/release"): of_case("release"),
+    ("POST", "/v1/cases/<case>/decisions"): of_case("decide"),
+    ("POST", "/v1/cases/<case>/exports"): of_case("export-request"),
+    ("POST", "/v1/cases/<case>/grants"): of_case("re-wrap"),
+    ("POST", "/v1/cases/<case>/hand-overs"): of_case("hand-over"),
+    ("POST", "/v1/cases/<case>/notes"): of_case("note"),
+    ("POST", "/v1/cases/<case>/openings"): of_case("open"),
+    ("POST", "/v1/cases/<case>/prolongations"): of_case("prolong", "lead elsewhere"),
+    ("POST", "/v1/cases/<case>/re-sharings"): of_case("re-share", "new custodian"),
+    ("POST", "/v1/cases/<case>/re-sharings/openings"): of_case("re-share", "new custodian"),
+    ("POST", "/v1/cases/<case>/re-wrappings"): of_case("re-wrap"),
+    ("POST", "/v1/cases/<case>/recusals"): of_case("recuse"),
+    ("POST", "/v1/cases/<case>/releases"): of_case("release-request"),
+    ("POST", "/v1/cases/<case>/reopenings"): of_case("reopen"),
+    ("POST", "/v1/cases/<case>/resumptions"): of_case("resume"),
+    ("GET", "/v1/exports/<export>/leave"): of_export(),
+    ("POST", "/v1/exports/<export>/completion"): of_export("export-complete"),
+    ("POST", "/v1/exports/<export>/receipt"): of_export("export-receipt"),
+    ("GET", "/v1/leavers/<person>"): Strangers(("lead elsewhere",), "reader"),
+    ("GET", "/v1/releases/<request>"): of_custodians(),
+    ("POST", "/v1/releases/<request>/openings"): of_custodians("release-share"),
+    ("POST", "/v1/releases/<request>/shares"): of_custodians("release-share"),
+    ("POST", "/v1/releases/<request>/refusals"): of_custodians("release-decline"),
+    ("GET", "/v1/releases/<request>/objects/<int:n>"): of_release(),
+    ("POST", "/v1/releases/<request>/readings"): of_release("release-open"),
 }
-"""What each act on a case is signed as."""
+OF_ALL_ADMINISTRATORS = {
+    ("POST", "/v1/exports/<export>/decisions"),
+    ("POST", "/v1/people/<person>/confirmation"),
+    ("POST", "/v1/people/<person>/reinstatement"),
+    ("POST", "/v1/people/<person>/suspension"),
+    ("POST", "/v1/people/<person>/vetting"),
+}
+"""What any administrator decides, but about themselves."""
 
 
-ACTS_OF_READERS = sorted(
-    rule
-    for (method, rule), row in CLOSED.items()
-    if "<case>" in rule
-    and method == "POST"
-    and row.permission is not None
-    and "reviewer" in PERMISSIONS[row.permission]
-)
+def test_every_route_about_something_says_whose_it_is() -> None:
+    about_something = {(method, rule) for method, rule in CLOSED if re.search("<(?!int:)", rule)}
+    assert about_something == OWNERSHIP.keys() | OF_ALL_ADMINISTRATORS
+    assert not OWNERSHIP.keys() & OF_ALL_ADMINISTRATORS
 
 
-@pytest.mark.parametrize("rule", ACTS_OF_READERS)
-def test_who_acts_on_a_case_of_another_desk_is_told_what_nobodys_case_would_tell(
-    organisation: Organisation, staff: dict[str, Person], rule: str
+@dataclass
+class Belongings:
+    """One thing of each kind, all of one case at the desk `chemical`, and people who have and have not to do with it."""
+
+    ids: dict[str, str]
+    people: dict[str, Person]
+
+    @classmethod
+    def make(cls, organisation: Organisation) -> "Belongings":
+        officers, leaver, newcomer = Officers(organisation), new_keys(), new_keys("custodian")
+        officers.publish(lambda description: list_by_hand(description, leaver, "chemical"))
+        vaulted = Vaulted.make(organisation, scopes={**SCOPES, "icc": "allow"})
+        administrator = organisation.as_person(organisation.administrator).sign_in()
+        [partner] = organisation.of_role("partner")
+        leaving = Leaving(organisation, vaulted.made, vaulted.reader, administrator, partner)
+        request = vaulted.asked()
+        opened = vaulted.reader.act("open", f"/v1/cases/{vaulted.case}/openings", vaulted.case)
+        assert opened.status_code == 201
+        leaving.decide_case("accept")
+        ids = {
+            "case": vaulted.case,
+            "export": leaving.approved(),
+            "request": request,
+            "person": leaver.id,
+        }
+        officers.publish(lambda description: make_custodian(description, newcomer))
+        decide(administrator, "suspend", "suspension", leaver.id, reason="left")
+        elsewhere, (_, colleague) = organisation.desks["general"], organisation.desks["chemical"]
+        people = {
+            "reader": vaulted.reader,
+            "colleague": organisation.as_person(colleague).sign_in(),
+            "lead elsewhere": organisation.as_person(elsewhere[0]).sign_in(),
+            "reader elsewhere": organisation.as_person(elsewhere[1]).sign_in(),
+            "custodian": vaulted.custodians[0].sign_in(),
+            "new custodian": organisation.as_person(newcomer).sign_in(),
+        }
+        return cls(ids, people)
+
+    def ask(self, who: str, method: str, rule: str, **ids: str) -> Any:
+        """Let somebody ask for what belongs here, or for something else by `ids`, with an act that they signed."""
+        known, person, row = {**self.ids, **ids}, self.people[who], CLOSED[method, rule]
+        path = path_of(rule, **known)
+        if row.body is None:
+            return send(person, method, path, row)
+        body = {name: value for name, value in row.body.items() if name != "action"}
+        body |= {name: value for name, value in known.items() if name in body}
+        signed = {**body, "request": known["request"]} if "<request>" in rule else body
+        action = person.action(
+            known["case"],
+            action=OWNERSHIP[method, rule].kind,
+            body=signed,
+            directory=person.organisation.directory.version,
+        )
+        return send(person, method, path, Row(None, {**body, "action": action}))
+
+
+@pytest.fixture(scope="module")
+def belongings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Belongings]:
+    with organisation_in(tmp_path_factory.mktemp("belongings")) as own:
+        yield Belongings.make(own)
+
+
+@pytest.mark.parametrize(("method", "rule"), sorted(OWNERSHIP))
+def test_who_asks_for_what_is_not_theirs_is_told_what_nothing_would_tell(
+    belongings: Belongings, method: str, rule: str
 ) -> None:
-    made, row = organisation.send("chemical"), CLOSED["POST", rule]
-    kind = KINDS[rule.removeprefix("/v1/cases/<case>/")]
-    body = {name: value for name, value in (row.body or {}).items() if name != "action"}
-    answers = []
-    for case in (made.case, "a" * 32):
-        answer = staff["general+reviewer"].act(kind, path_of(rule, case=case), case, **body)
-        answers.append((answer.status_code, answer.get_json()))
-    assert answers[0] == answers[1]
-    assert (answers[0][0], answers[0][1]["type"]) == (404, "not-found")
+    theirs, permission = OWNERSHIP[method, rule], CLOSED[method, rule].permission
+    [name] = re.findall("<([a-z]+)>", rule)
+    assert permission is not None
+    for stranger in theirs.people:
+        person = belongings.people[stranger]
+        listed = person.organisation.directory.person(person.keys.id)
+        assert listed is not None
+        assert listed.roles & PERMISSIONS[permission], (
+            "whose role does not let them in is no stranger"
+        )
+        real = belongings.ask(stranger, method, rule)
+        nothing = belongings.ask(stranger, method, rule, **{name: random_id()})
+        assert (real.status_code, real.get_json()["type"]) == (404, "not-found"), stranger
+        assert real.get_json() == nothing.get_json(), stranger
+    if theirs.owner is not None:
+        own = belongings.ask(theirs.owner, method, rule)
+        assert own.status_code != 404, own.get_json()
 
 
 ABOUT_PEOPLE = sorted(rule for method, rule in CLOSED if "<person>" in rule and method == "POST")
