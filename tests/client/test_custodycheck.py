@@ -19,6 +19,7 @@ from amana.client.custodycheck import check_custody
 from amana.client.keyfile import PersonKeys
 from amana.client.officer import tuf_signer
 from amana.client.transport import Patience, Transport
+from amana.client.verify import Check
 from amana.ops.sequencer import sequence
 from amana.protocol.checkpoint import KeyType, NoteKey, cosign, parse_checkpoint, with_signatures
 from amana.protocol.custody import MAX_EVENTS, sign_custody
@@ -66,11 +67,21 @@ def document(leaving: Leaving, auditor: PersonKeys) -> Document:
     return fetch(leaving, auditor)
 
 
-def faults(document: object, root: bytes) -> dict[str, str]:
+def checked(document: object, root: bytes) -> list[Check]:
     content = document if isinstance(document, bytes) else json.dumps(document).encode()
     checks = check_custody(content, root)
     assert [one.name for one in checks] == CHECKS
-    return {one.name: one.detail for one in checks if not one.ok}
+    return checks
+
+
+def faults(document: object, root: bytes) -> dict[str, str]:
+    """Return what does not hold."""
+    return {one.name: one.detail for one in checked(document, root) if one.ok is False}
+
+
+def unchecked(document: object, root: bytes) -> dict[str, str]:
+    """Return what was not checked."""
+    return {one.name: one.detail for one in checked(document, root) if one.ok is None}
 
 
 def test_readers_and_auditors_fetch_what_a_court_checks_with_the_root_alone(
@@ -238,10 +249,22 @@ def test_whoever_fetched_it_cannot_change_what_happened(
     assert "arrival" in lie(lambda events: events[1:])["order"]
     missing = lie(lambda events: [one for one in events if one["what"] != "export-request"])
     assert "export-approve without export-request" in missing["order"]
-    waiting = lie(lambda events: events[4].update(tlog_proof=None, proof="waiting", place=None))
-    assert waiting == {
+
+
+def test_an_order_is_not_proven_where_proofs_are_missing(
+    leaving: Leaving, document: Document, auditor: PersonKeys
+) -> None:
+    root = leaving.organisation.root
+    waiting = {"tlog_proof": None, "proof": "waiting", "place": None}
+    one = lies(document, auditor, lambda events: events[4].update(waiting))
+    assert faults(one, root) == {
         "log": "events/5: no proof that the log holds it (waiting); fetch the custody again"
     }
+    none = lies(document, auditor, lambda events: [{**each, **waiting} for each in events])
+    for lacking in (one, none):
+        assert unchecked(lacking, root) == {
+            "order": "Not checked, because not every event is proven to stand in the log."
+        }
 
 
 def test_a_proof_of_another_tree_place_or_log_does_not_hold(
@@ -326,10 +349,11 @@ def test_only_readers_and_auditors_vouch_for_a_custody(
     ],
 )  # fmt: skip
 def test_something_else_is_no_custody(leaving: Leaving, content: bytes) -> None:
-    found = faults(content, leaving.organisation.root)
-    assert "form" in found
-    assert "root" not in found
-    assert all(found[name].startswith("Not checked") for name in CHECKS[2:])
+    root = leaving.organisation.root
+    assert set(faults(content, root)) == {"form"}
+    found = unchecked(content, root)
+    assert set(found) == set(CHECKS[2:])
+    assert all(one.startswith("Not checked") for one in found.values())
 
 
 def test_every_size_has_its_limit(leaving: Leaving, document: Document) -> None:
@@ -352,5 +376,5 @@ def test_every_size_has_its_limit(leaving: Leaving, document: Document) -> None:
 
 
 def test_a_root_that_its_officers_did_not_sign_proves_nothing(document: Document) -> None:
-    found = faults(document, b"{}")
-    assert {"root", "directory", "maker", "custody", "log"} <= set(found)
+    assert set(faults(document, b"{}")) == {"root"}
+    assert set(unchecked(document, b"{}")) == set(CHECKS) - {"root", "form", "parts"}

@@ -14,7 +14,6 @@ from amana.client.directory import read_root
 from amana.client.errors import NotVerified
 from amana.client.keyfile import write_key
 from amana.client.log import from_server
-from amana.client.stampcheck import says_nothing
 from amana.client.stamps import Placed, fetch_stamps
 from amana.client.transport import Transport
 from amana.client.verify import Check
@@ -46,7 +45,7 @@ def check(bundle: Bundle, folder: Path, *trusted: x509.Certificate) -> Check:
 
 def refused(bundle: Bundle, folder: Path) -> str:
     found = check(bundle, folder, bundle.authority.root)
-    assert not found.ok, found.detail
+    assert found.ok is False, found.detail
     return found.detail
 
 
@@ -59,7 +58,7 @@ def test_it_says_in_words_until_when_the_case_existed(bundle: Bundle, tmp_path: 
     assert f"; {stamped} of {events} events are stamped; " in found.detail
     assert found.detail.startswith("the testimony existed at the latest on 20")
     assert " UTC, says Clock of the Tests; " in found.detail
-    assert not says_nothing(found)
+    assert found.ok
 
 
 def test_a_partner_sees_it_where_they_name_the_authority(bundle: Bundle, tmp_path: Path) -> None:
@@ -86,9 +85,32 @@ def test_whom_nobody_vouched_for_does_not_count_and_is_no_fault(
     folder = bundle.copy(tmp_path / "copy")
     for trusted in ((), (Authority(tmp_path / "other").root,)):
         found = check(bundle, folder, *trusted)
-        assert found.ok
-        assert says_nothing(found)
+        assert found.ok is None
         assert "it holds stamps of Clock of the Tests" in found.detail
+
+
+def test_a_program_reads_that_no_stamp_counted_and_that_it_is_no_fault(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    root = tmp_path / "root.json"
+    root.write_bytes(bundle.root)
+    arguments = ("verify", "bundle", bundle.folder, "--root", root)
+    document = json.loads(amana(*arguments, "--json").stdout)
+    assert document["verified"] is True
+    assert {one["name"]: one["ok"] for one in document["checks"] if one["ok"] is not True} == {
+        "stamps": None
+    }
+    assert "not checked" in amana(*arguments).stdout
+    folder = bundle.copy(tmp_path / "copy")
+    (folder / "data/files/1.bin").unlink()
+    (folder / "data/files/1.bin").symlink_to("/dev/null")
+    document = json.loads(
+        amana("verify", "bundle", folder, "--root", root, "--json", check=3).stdout
+    )
+    assert document["verified"] is False
+    told = {one["name"]: one["ok"] for one in document["checks"]}
+    assert (told["files"], told["content"], told["ciphertext"]) == (False, None, True)
+    assert all(one.keys() == {"name", "ok", "detail"} for one in document["checks"])
 
 
 def test_a_bundle_without_stamps_shows_no_time_and_is_no_fault(
@@ -99,7 +121,7 @@ def test_a_bundle_without_stamps_shows_no_time_and_is_no_fault(
         path.rmdir() if path.is_dir() else path.unlink()
     (folder / "data/stamps").rmdir()
     found = check(bundle, folder, bundle.authority.root)
-    assert (found.ok, found.detail) == (True, "no independent time stamp: the bundle holds none")
+    assert (found.ok, found.detail) == (None, "no independent time stamp: the bundle holds none")
 
 
 def test_a_stamp_of_another_hash_or_checkpoint_is_named(bundle: Bundle, tmp_path: Path) -> None:
@@ -128,8 +150,8 @@ def test_an_expired_chain_is_named_also_where_nobody_trusts_it(
     folder = bundle.copy(tmp_path / "copy")
     stamp_by(folder, late)
     assert "was not valid at the time that the stamp names" in refused(bundle, folder)
-    assert not check(bundle, folder).ok
-    assert not check(bundle, folder, late.root).ok
+    assert check(bundle, folder).ok is False
+    assert check(bundle, folder, late.root).ok is False
 
 
 def test_of_two_authorities_the_one_that_is_trusted_counts(bundle: Bundle, tmp_path: Path) -> None:
@@ -137,7 +159,7 @@ def test_of_two_authorities_the_one_that_is_trusted_counts(bundle: Bundle, tmp_p
     folder = bundle.copy(tmp_path / "copy")
     stamp_by(folder, other)
     found = check(bundle, folder, bundle.authority.root)
-    assert found.ok
+    assert found.ok is None
     assert found.detail.startswith("no independent time stamp of the arrival; ")
     assert found.detail.endswith("; not counted: stamps of Another Clock")
     both = check(bundle, folder, bundle.authority.root, other.root)
@@ -262,7 +284,7 @@ def test_a_flipped_bit_of_a_stamp_is_named_or_changes_nothing(
             told = faults(check_bundle(read_contents(entries), bundle.root))
         assert f"{FIRST}{name} was altered" in told["files"]
         found = check(bundle, folder, bundle.authority.root)
-        assert not found.ok or found.detail == said, place
+        assert found.ok is False or found.detail == said, place
 
 
 # Fetching them

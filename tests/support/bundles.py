@@ -93,7 +93,13 @@ class Bundle:
 
 
 def faults(checks: list[Check]) -> dict[str, str]:
-    return {one.name: one.detail for one in checks if not one.ok}
+    """Return what does not hold."""
+    return {one.name: one.detail for one in checks if one.ok is False}
+
+
+def unchecked(checks: list[Check]) -> dict[str, str]:
+    """Return what was not checked."""
+    return {one.name: one.detail for one in checks if one.ok is None}
 
 
 def listed_anew(folder: Path, maker: PersonKeys, change: Callable[[dict[str, Any]], None]) -> None:

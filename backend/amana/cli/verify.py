@@ -22,7 +22,6 @@ from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import read_key, read_passphrase
 from amana.client.log import fetch_proof, from_folder, telling_damage
 from amana.client.progress import progress_for
-from amana.client.stampcheck import says_nothing
 from amana.client.transport import Transport
 from amana.client.verify import (
     ROOT_LIMIT_BYTES,
@@ -52,6 +51,7 @@ authority_option = click.option(
     multiple=True,
     help="Certificates (PEM) of an authority of time stamps whose word counts for you; get them from itself.",
 )
+ANSWERS = {True: "proven", False: "NOT", None: "not checked"}
 PROVEN = {
     "root": "The officers of the service vouch for what follows",
     "files": "The bundle is whole, and nothing in it was altered",
@@ -271,8 +271,7 @@ def show_checks(
         table.add_column(title, overflow="fold")
     for one in checks:
         title = proven.get(one.name, one.name)
-        word = "-" if says_nothing(one) else "proven" if one.ok else "NOT"
-        table.add_row(word, title, harmless(one.detail.split("; ")))
+        table.add_row(ANSWERS[one.ok], title, harmless(one.detail.split("; ")))
     Console().print(table)
     click.echo(f"\nNo {what} can prove:")
     for one_more in not_proven:

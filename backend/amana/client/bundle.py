@@ -28,7 +28,11 @@ from amana.protocol.bundle import (
 from amana.protocol.sealing import Digests, Identity, Kind, opened_blocks
 
 READ_BYTES: Final = 1024 * 1024
-_UNREADABLE: Final = "The bundle cannot be read."
+_UNREADABLE: Final = "it cannot be read"
+
+
+class FileUnreadable(BundleInvalid):
+    """One file of a bundle cannot be read; that says nothing about the others."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,26 @@ class Chunks(io.RawIOBase):
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]
+        return count
+
+
+class _File(io.RawIOBase):
+    """A file, or instead of one the reason why there is none; raises FileUnreadable."""
+
+    def __init__(self, source: BinaryIO | None, fault: str = _UNREADABLE) -> None:
+        self._source = source
+        self._fault = fault
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._source is None:
+            raise FileUnreadable("bundle-unreadable", self._fault)
+        try:
+            count: int = self._source.readinto(buffer)  # type: ignore[attr-defined]
+        except OSError:
+            raise FileUnreadable("bundle-unreadable", self._fault) from None
         return count
 
 
@@ -115,43 +139,60 @@ def _exactly(source: BinaryIO, size: int) -> bytes:
 
 
 def folder_entries(folder: Path) -> Iterator[Entry]:
-    """Give the files of an unpacked bundle in their order; it holds plain files and folders, and nothing else."""
-    for path in in_order(_paths(folder)):
-        place = folder / path
+    """Give the files of an unpacked bundle in their order; it holds plain files and folders, and nothing else.
+
+    What is something else stands among them: whoever reads it gets FileUnreadable, which says what is wrong.
+    """
+    found = _found(folder)
+    for path in in_order(found):
+        fault = found[path]
+        if fault is not None:
+            yield Entry(path, 0, _File(None, fault))  # type: ignore[arg-type]
+            continue
         try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                yield Entry(path, os.fstat(descriptor).st_size, file)
+            descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
-            raise BundleInvalid("bundle-unreadable", _UNREADABLE) from None
+            yield Entry(path, 0, _File(None))  # type: ignore[arg-type]
+            continue
+        with os.fdopen(descriptor, "rb") as file:
+            yield Entry(path, os.fstat(descriptor).st_size, _File(file))  # type: ignore[arg-type]
 
 
-def _paths(folder: Path) -> Iterator[str]:
-    waiting = [folder]
-    count = 0
+def _found(folder: Path) -> dict[str, str | None]:
+    """Return what lies in a folder and below it by path: None for a file, else why it belongs to no bundle."""
+    waiting, found = [folder], dict[str, str | None]()
     while waiting:
         place = waiting.pop()
         try:
-            found = sorted(os.scandir(place), key=lambda one: one.name)
-            kinds = [one.stat(follow_symlinks=False).st_mode for one in found]
+            below = {Path(one.path): one.stat(follow_symlinks=False) for one in os.scandir(place)}
         except OSError:
-            raise BundleInvalid("bundle-unreadable", _UNREADABLE) from None
-        for one, mode in zip(found, kinds, strict=True):
-            path = Path(one.path)
-            name = check_path(path.relative_to(folder).as_posix())
-            count += 1
-            if count > MAX_FILES:
-                raise BundleInvalid("bundle-files", "The bundle holds too many files.")
-            if stat.S_ISDIR(mode):
+            if place == folder:
+                raise BundleInvalid("bundle-unreadable", "The bundle cannot be read.") from None
+            found[_named(place, folder)] = _UNREADABLE
+            continue
+        for path, status in below.items():
+            name = _named(path, folder)
+            if name != path.relative_to(folder).as_posix():
+                found[name] = "its name is not ours"
+            elif stat.S_ISDIR(status.st_mode):
                 waiting.append(path)
-            elif stat.S_ISREG(mode):
-                yield name
             else:
-                raise BundleInvalid(
-                    "bundle-link", "The bundle holds a link, or something that is no file."
-                )
-        if not found and place != folder:
-            raise BundleInvalid("bundle-link", "The bundle holds an empty folder.")
+                is_file = stat.S_ISREG(status.st_mode)
+                found[name] = None if is_file else "it is a link, or something that is no file"
+            if len(found) > MAX_FILES:
+                raise BundleInvalid("bundle-files", "The bundle holds too many files.")
+        if not below and place != folder:
+            found[_named(place, folder)] = "it is an empty folder"
+    return found
+
+
+def _named(path: Path, folder: Path) -> str:
+    """Return the path of a file inside a folder, so written that it can be shown if it is not ours."""
+    name = path.relative_to(folder).as_posix()
+    try:
+        return check_path(name)
+    except BundleInvalid:
+        return ascii(name)
 
 
 def size_of(place: Path) -> int:
@@ -180,8 +221,9 @@ def opened_bundle(
     with file:
         is_sealed = file.read(len(age.VERSION_LINE)) == age.VERSION_LINE
         file.seek(0)
+        source: BinaryIO = _File(file)  # type: ignore[assignment]
         if not is_sealed:
-            yield tar_entries(file)
+            yield tar_entries(source)
             return
         if identity is None:
             raise Usage(
@@ -189,7 +231,7 @@ def opened_bundle(
                 slug="bundle-sealed",
             )
         chunks = Chunks(
-            opened_blocks(file, lambda header: age.file_key(header, identity), (Kind.FILE,))
+            opened_blocks(source, lambda header: age.file_key(header, identity), (Kind.FILE,))
         )
         yield tar_entries(chunks)  # type: ignore[arg-type]
         if found is not None and isinstance(chunks.result, Digests):

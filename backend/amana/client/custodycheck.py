@@ -11,25 +11,14 @@ from amana.client.custody import LOGGED, NOBODY_SIGNS, VERIFIED, facts_of
 from amana.client.directory import custody_logs, fetch_version, read_root
 from amana.client.errors import ClientError, NotVerified
 from amana.client.evidence import getter_of, versions_of
-from amana.client.verify import Check, checked
+from amana.client.grounds import ungrounded
+from amana.client.verify import Check, checked, unchecked
 from amana.protocol.custody import LIMIT_BYTES, SLUG, Custody, parse_custody
 from amana.protocol.directory import Directory, RootPins
 from amana.protocol.encoding import canonical, parse_strict
 from amana.protocol.errors import ProtocolError
 from amana.protocol.receipt import leaf
 from amana.protocol.tlogproof import TlogProof
-
-ARRIVAL: Final = "testimony-received"
-PRESUPPOSES: Final[Mapping[str, str]] = {
-    "export-approve": "export-request",
-    "export-complete": "export-approve",
-    "export-receipt": "export-complete",
-    "release-decline": "release-request",
-    "release-open": "release-share",
-    "release-share": "release-request",
-    "witness-take-back": "witness-withdraw",
-}
-"""What cannot have happened unless something else had: an event that was left out may show by what it leaves behind."""
 
 NOT_PROVEN: Final = (
     ("events-shown", "that the service showed every event: it can keep one back, but not change one"),
@@ -66,6 +55,7 @@ class _Verifier:
         self._pins: RootPins | None = None
         self._directories: dict[int, Directory] = {}
         self._logs: dict[str, RootPins] = {}
+        self._is_logged = False
 
     def checks(self) -> Iterator[Check]:
         steps: tuple[tuple[str, Callable[[], str]], ...] = (
@@ -84,13 +74,17 @@ class _Verifier:
     @property
     def found(self) -> Custody:
         if self._found is None:
-            raise NotVerified("Not checked, because the document is not in its form.")
+            raise unchecked("the document is not in its form")
         return self._found
 
     def _pinned(self) -> RootPins:
         if self._pins is None:
-            raise NotVerified("Not checked, because the root file does not verify.")
+            raise unchecked("the root file does not verify")
         return self._pins
+
+    def _need_directory(self) -> None:
+        if not self._logs:
+            raise unchecked("the directory does not verify")
 
     def _directory(self, version: int) -> Directory:
         if version not in self._directories:
@@ -112,6 +106,7 @@ class _Verifier:
         return f"{len(self.found.document['parts'])} parts, none altered, missing or too many"
 
     def _check_directory(self) -> str:
+        self._pinned()
         files = {name: text.encode("utf-8") for name, text in self.found.files.items()}
         get = getter_of(files)
         for version in versions_of(files):
@@ -122,6 +117,7 @@ class _Verifier:
 
     def _check_maker(self) -> str:
         found = self.found
+        self._need_directory()
         maker = self._directory(found.directory).person(found.maker)
         if maker is None or not maker.roles & _WATCHERS:
             raise NotVerified("maker: whoever fetched it was neither a reader nor an auditor.")
@@ -152,6 +148,7 @@ class _Verifier:
 
     def _check_acts(self) -> str:
         deployment, case, nonces = self._pinned().deployment, self.found.case, set()
+        self._need_directory()
 
         def check(one: Mapping[str, Any]) -> str | None:
             event = one["event"]
@@ -188,12 +185,12 @@ class _Verifier:
                 wrong.append("proof")
             return f"{', '.join(wrong)}: not what the event says" if wrong else None
 
+        self._need_directory()
         self._each(check)
         return "what, who, when and under which authority are what the events say"
 
     def _check_log(self) -> str:
-        if not self._logs:
-            raise NotVerified("Not checked, because the directory does not verify.")
+        self._need_directory()
         sizes: set[int] = set()
         cosigned: set[str] = set()
 
@@ -211,32 +208,27 @@ class _Verifier:
             return None
 
         self._each(check)
+        self._is_logged = True
         by = f"{len(cosigned)} cosigners" if cosigned else "no cosigner, as the root asks for none"
         return (
             f"every event stands in the public log of {max(sizes)} events, signed by it and by {by}"
         )
 
     def _check_order(self) -> str:
+        if not self._is_logged:
+            raise unchecked("not every event is proven to stand in the log")
         order = {name: place for place, name in enumerate(self._logs)}
         last, before = (-1, -1), set[str]()
 
         def check(one: Mapping[str, Any]) -> str | None:
             nonlocal last
-            if one["tlog_proof"] is None:
-                # It has no place yet, so there is nothing to say of its order.
-                return None
             proof, what = _proof_of(one), facts_of(one["event"], self._directory).what
-            here, needed = (order[proof.origin], proof.index), PRESUPPOSES.get(what)
+            here = (order[proof.origin], proof.index)
             if here <= last:
                 return "not in the order of the log"
-            known, last = set(before), here
+            fault, last = ungrounded(what, before), here
             before.add(what)
-            # What was withdrawn while it still arrived has no arrival.
-            if (what == ARRIVAL) if known else (what not in {ARRIVAL, "witness-withdraw"}):
-                return "the arrival is not the first event, or not the only one"
-            if needed is not None and needed not in known:
-                return f"{what} without {needed} before it: an event is missing"
-            return None
+            return fault
 
         self._each(check)
         return (

@@ -105,7 +105,7 @@ _TEXTS: Final[tuple[Mapping[str, Any], ...]] = (
         "columns": ("", "الحدث", "من", "متى (UTC)", "الصفة", "التوقيع", "البرهان"),
         "below": "الأيام لأفعال الشاهد والثواني لأفعال العاملين.",
         "checked": "ما جرى التحقق منه على جهاز من أعدّ هذه الصفحة",
-        "answers": ("لم يثبت", "ثبت"),
+        "answers": {True: "ثبت", False: "لم يثبت", None: "لم يُفحص"},
         "unproven": "ما لا يمكن أن تثبته أي سلسلة حفظ",
         "again": "لا تثبت هذه الصفحة شيئًا بنفسها. يتحقق من الملف المرافق (JSON) كل من لديه ملف الجذر من المسؤولين:",
     },
@@ -125,7 +125,7 @@ _TEXTS: Final[tuple[Mapping[str, Any], ...]] = (
         ),
         "below": "Acts of the witness have days, acts of staff seconds.",
         "checked": "What was verified on the device that made this page",
-        "answers": ("NOT", "proven"),
+        "answers": {True: "proven", False: "NOT", None: "not checked"},
         "unproven": "No custody can prove",
         "again": "This page proves nothing by itself. The JSON file that belongs to it is checked by whoever has the"
         " officers' root file:",
@@ -184,13 +184,11 @@ def _row(number: int, one: Mapping[str, Any], which: int) -> str:
     return f"<tr{'' if is_good else ' class=bad'}>{cells}</tr>"
 
 
-def _checked(check: Check, answers: Sequence[str], which: int) -> str:
+def _checked(check: Check, answers: Mapping[bool | None, str], which: int) -> str:
     title = CHECKS[check.name][which] if check.name in CHECKS else check.name
     detail = f'<bdi lang="en" dir="ltr">{_escaped(check.detail)}</bdi>'
-    cells = (
-        f"<td>{_escaped(answers[check.ok is True])}</td><td>{_escaped(title)}</td><td>{detail}</td>"
-    )
-    return f"<tr{'' if check.ok else ' class=bad'}>{cells}</tr>"
+    cells = f"<td>{_escaped(answers[check.ok])}</td><td>{_escaped(title)}</td><td>{detail}</td>"
+    return f"<tr{' class=bad' if check.ok is False else ''}>{cells}</tr>"
 
 
 def _authority(authority: str, which: int) -> str:

@@ -35,6 +35,12 @@ class NotVerified(ClientError):
     slug = "not-verified"
 
 
+class NotChecked(NotVerified):
+    """Something was not checked, as what it rests on does not hold or is not there; nothing is said against it."""
+
+    slug = "not-checked"
+
+
 class NetworkFailed(ClientError):
     """The server could not be reached or fell silent; what was sent so far is kept."""
 

@@ -34,6 +34,7 @@ from amana.client.reviewer import (
     verifying,
 )
 from amana.client.stamps import Placed, fetch_stamps
+from amana.client.verify import holds
 from amana.protocol.action import parse_action
 from amana.protocol.bundle import (
     BAG_INFO,
@@ -269,7 +270,7 @@ class Exporter(VaultExporter):
         with self._progress.step("Checking", archive_size(files)) as advance:
             source = Chunks(archive(files))
             contents = read_contents(tar_entries(source), advance)  # type: ignore[arg-type]
-        faults = [one for one in check_bundle(contents, self._root) if not one.ok]
+        faults = [one for one in check_bundle(contents, self._root) if not holds(one)]
         if faults:
             told = "; ".join(f"{one.name}: {one.detail}" for one in faults)
             raise NotVerified(f"The bundle would not verify: {told}", slug="bundle-invalid")

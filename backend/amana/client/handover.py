@@ -15,7 +15,7 @@ from amana.client.bundlecheck import check_bundle, read_contents
 from amana.client.errors import NotVerified, Usage
 from amana.client.keyfile import PersonKeys
 from amana.client.progress import Progress
-from amana.client.verify import Check
+from amana.client.verify import Check, holds
 from amana.protocol.bundle import INDEX, TOP, parse_index
 from amana.protocol.handover import sign_handover
 from amana.protocol.sealing import Digests
@@ -63,7 +63,7 @@ def receive(
         ):
             contents = read_contents(unpack(entries, place / TOP), advance)
         checks = check_bundle(contents, root, authorities)
-        if "sealed" not in sealed or not all(one.ok for one in checks):
+        if "sealed" not in sealed or not all(map(holds, checks)):
             return Received(checks, None)
         index = parse_index(contents.small[INDEX])
         if index.to != keys.id:

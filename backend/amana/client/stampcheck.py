@@ -13,8 +13,7 @@ from typing import Final
 
 from cryptography import x509
 
-from amana.client.errors import NotVerified
-from amana.client.verify import Check
+from amana.client.errors import NotChecked, NotVerified
 from amana.protocol.bundle import STAMPS, stamp_path
 from amana.protocol.checkpoint import NoteKey, parse_checkpoint, parse_note
 from amana.protocol.errors import ProtocolError
@@ -27,7 +26,6 @@ from amana.protocol.timestamp import (
 )
 from amana.protocol.tlogproof import TlogProof
 
-NAME: Final = "stamps"
 NOTHING: Final = "no independent time stamp"
 _FILE: Final = re.compile(
     rf"{STAMPS}([1-9][0-9]{{0,4}})/(checkpoint|([0-9]{{5}})\.proof|[a-z0-9][a-z0-9-]{{0,31}}\.(?:tsr|pem))"
@@ -44,11 +42,6 @@ class Provable:
     place: int
 
 
-def says_nothing(check: Check) -> bool:
-    """Tell whether a check holds and still shows no time, so that nobody reads it as a proof."""
-    return check.name == NAME and check.ok is True and check.detail.startswith(NOTHING)
-
-
 def check_stamps(
     files: Mapping[str, bytes],
     events: Mapping[int, Provable],
@@ -58,7 +51,8 @@ def check_stamps(
 ) -> str:
     """Check all stamps and return what they show; `arrival` is the leaf of the testimony's arrival.
 
-    Raises NotVerified and ProtocolError for a stamp that does not hold.
+    Raises NotVerified and ProtocolError for a stamp that does not hold, and NotChecked where those that hold show
+    nothing of the arrival to whoever checks, so that nobody reads it as a proof.
     """
     earliest: dict[int, Stamp] = {}
     unknown: set[str] = set()
@@ -73,7 +67,10 @@ def check_stamps(
             for one in covered:
                 if one not in earliest or stamp.at < earliest[one].at:
                     earliest[one] = stamp
-    return _words(earliest, unknown, events, arrival)
+    said = _words(earliest, unknown, events, arrival)
+    if said.startswith(NOTHING):
+        raise NotChecked(said)
+    return said
 
 
 def _folders(files: Mapping[str, bytes]) -> dict[int, list[str]]:

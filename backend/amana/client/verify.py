@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from amana.client.directory import read_root
-from amana.client.errors import ClientError, NotVerified, Usage
+from amana.client.errors import ClientError, NotChecked, NotVerified, Usage
 from amana.client.log import Fetch, LogIncomplete, fetch_checkpoint, walk
 from amana.protocol.checkpoint import Checkpoint, NoteKey, SignedCheckpoint
 from amana.protocol.directory import RootPins
@@ -25,8 +25,9 @@ ROOT_LIMIT_BYTES: Final = 512 * 1024
 STATE_LIMIT_BYTES: Final = 64 * 1024
 INCLUSION: Final = "inclusion"
 COSIGNED: Final = "cosigned"
+STAMPS: Final = "stamps"
 MAY_BE_MISSING: Final = frozenset(
-    {INCLUSION, COSIGNED, *(f"{log} {COSIGNED}" for log in ("custody", "directory"))}
+    {INCLUSION, COSIGNED, *(f"{log} {COSIGNED}" for log in ("custody", "directory")), STAMPS}
 )
 """Checks of what need not be there; everything else has to hold."""
 
@@ -45,11 +46,18 @@ def holds(check: Check) -> bool:
     return check.ok or (check.ok is None and check.name in MAY_BE_MISSING)
 
 
+def unchecked(because: str) -> NotChecked:
+    """Return what ends a check that cannot be made."""
+    return NotChecked(f"Not checked, because {because}.")
+
+
 def checked(steps: Iterable[tuple[str, Callable[[], str]]]) -> Iterator[Check]:
     """Check one thing after the other; what fails is told by its title, and keeps none that follows."""
     for name, step in steps:
         try:
             yield Check(name, True, step())
+        except NotChecked as error:
+            yield Check(name, None, error.title)
         except (ProtocolError, ClientError) as error:
             yield Check(name, False, error.title)
         except (KeyError, TypeError, AttributeError, ValueError):

@@ -78,6 +78,11 @@ def _place(path: str) -> tuple[bool, str]:
     return is_large(path), path
 
 
+def stands_before(path: str, other: str) -> bool:
+    """Tell whether a file is another, or has its place before it in the one order of a bundle."""
+    return _place(path) <= _place(other)
+
+
 def check_follows(before: str | None, path: str) -> None:
     """Refuse a file that stands twice, or not in its order."""
     if before is not None and _place(before) >= _place(path):

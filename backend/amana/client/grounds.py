@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: AGPL-3.0-or-later
+"""What cannot have happened with a case unless something else had: an event that was left out may show by that."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+ARRIVAL: Final = "testimony-received"
+PRESUPPOSES: Final[Mapping[str, str]] = {
+    "export-approve": "export-request",
+    "export-complete": "export-approve",
+    "export-receipt": "export-complete",
+    "release-decline": "release-request",
+    "release-open": "release-share",
+    "release-share": "release-request",
+    "witness-take-back": "witness-withdraw",
+}
+
+
+def what_of(event: Mapping[str, Any]) -> str:
+    """Return what happened, in the word by which events are shown; raises KeyError and TypeError for what is no event."""
+    kind = str(event["kind"])
+    if kind == "action":
+        return str(event["action"]["action"])
+    return f"witness-{event['statement']}" if kind == "control-statement" else kind
+
+
+def ungrounded(what: str, before: Collection[str]) -> str | None:
+    """Return why something cannot have happened after what happened `before`, None if it can."""
+    # What was withdrawn while it still arrived has no arrival.
+    if (what == ARRIVAL) if before else (what not in {ARRIVAL, "witness-withdraw"}):
+        return "the arrival is not the first event, or not the only one"
+    needed = PRESUPPOSES.get(what)
+    if needed is not None and needed not in before:
+        return f"{what} without {needed} before it: an event is missing"
+    return None
