@@ -132,6 +132,22 @@ def test_what_a_server_makes_up_is_shown_as_not_verified_and_not_logged(
     assert {one.proof for one in acts} == {"waiting"}
 
 
+def test_of_what_waits_on_one_day_the_ground_stands_before_what_rests_on_it(
+    served: tuple[Leaving, Lying, str],
+) -> None:
+    def found_or_mended(event: dict[str, Any]) -> dict[str, Any]:
+        if event["kind"] != "action":
+            return event
+        is_mended = event["action"]["action"] in {"claim", "decide", "export-approve"}
+        kind = "verification-mended" if is_mended else "verification-failed"
+        return {"v": 1, "kind": kind, "case": event["case"], "found_on": "2026-01-01"}
+
+    with lying_about(served, found_or_mended):
+        found = custody(served, served[0].reader.keys)
+    waiting = [one.what for one in found if one.proof == "waiting"]
+    assert waiting == ["verification-failed"] * 3 + ["verification-mended"] * 3
+
+
 def test_events_of_another_case_or_with_markup_are_refused(
     served: tuple[Leaving, Lying, str],
 ) -> None:

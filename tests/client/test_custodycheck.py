@@ -249,6 +249,9 @@ def test_whoever_fetched_it_cannot_change_what_happened(
     assert "arrival" in lie(lambda events: events[1:])["order"]
     missing = lie(lambda events: [one for one in events if one["what"] != "export-request"])
     assert "export-approve without export-request" in missing["order"]
+    for left_out, needing in (("claim", "open"), ("decide", "export-request")):
+        missing = lie(lambda events, left=left_out: [one for one in events if one["what"] != left])
+        assert f"{needing} without {left_out} before it: an event is missing" in missing["order"]
 
 
 def test_an_order_is_not_proven_where_proofs_are_missing(

@@ -10,6 +10,7 @@ from amana.client.directory import VerifiedDirectory, custody_logs, fetch_versio
 from amana.client.errors import ClientError, NotVerified
 from amana.client.evidence import directory_files
 from amana.client.exporting import case_events
+from amana.client.grounds import depth_of, what_of
 from amana.client.log import prove_somewhere
 from amana.client.reviewer import case_argument, verifying
 from amana.client.staff import Staff
@@ -144,10 +145,11 @@ class CustodyReader(Staff):
         return versions
 
 
-def _place_of(entry: Entry, order: Mapping[str, int]) -> tuple[bool, int, int, str]:
+def _place_of(entry: Entry, order: Mapping[str, int]) -> tuple[bool, int, int, str, int]:
+    """Return what a custody is ordered by; while both wait for a place, what another event needs stands before it."""
     if entry.tlog_proof is None or entry.place is None:
-        return True, 0, 0, entry.when
-    return False, order[TlogProof.parse(entry.tlog_proof.encode()).origin], entry.place, ""
+        return True, 0, 0, entry.when, depth_of(entry.what)
+    return False, order[TlogProof.parse(entry.tlog_proof.encode()).origin], entry.place, "", 0
 
 
 def facts_of(event: Mapping[str, Any], directory_of: DirectoryOf) -> Facts:
@@ -159,7 +161,7 @@ def facts_of(event: Mapping[str, Any], directory_of: DirectoryOf) -> Facts:
         return Facts(kind, "witness", _day(event["received_on"]), "receipt", NOBODY_SIGNS)
     if kind == "control-statement":
         check_sha256_hex(event["statement_sha256"])
-        what, day = _word(f"witness-{event['statement']}"), _day(event["received_on"])
+        what, day = _word(what_of(event)), _day(event["received_on"])
         return Facts(what, "witness", day, "control-key", NOBODY_SIGNS)
     days = [value for name, value in sorted(event.items()) if name.endswith("_on")]
     return Facts(_word(kind), "service", _day(days[0]) if days else "", "service", NOBODY_SIGNS)

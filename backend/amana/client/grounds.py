@@ -6,14 +6,24 @@ from typing import Any, Final
 
 ARRIVAL: Final = "testimony-received"
 PRESUPPOSES: Final[Mapping[str, str]] = {
+    "ask": "claim",
+    "decide": "claim",
     "export-approve": "export-request",
     "export-complete": "export-approve",
     "export-receipt": "export-complete",
+    "export-request": "decide",
+    "open": "claim",
+    "release": "claim",
     "release-decline": "release-request",
     "release-open": "release-share",
     "release-share": "release-request",
+    "reopen": "decide",
+    "resume": "ask",
+    "testimony-expired": "decide",
+    "verification-mended": "verification-failed",
     "witness-take-back": "witness-withdraw",
 }
+"""What each needs before it, as the states of a case have it (docs/workflow.md)."""
 
 
 def what_of(event: Mapping[str, Any]) -> str:
@@ -22,6 +32,14 @@ def what_of(event: Mapping[str, Any]) -> str:
     if kind == "action":
         return str(event["action"]["action"])
     return f"witness-{event['statement']}" if kind == "control-statement" else kind
+
+
+def depth_of(what: str) -> int:
+    """Return how much must have happened before something: what has no time of its own is ordered by that."""
+    if what == ARRIVAL:
+        return 0
+    needed = PRESUPPOSES.get(what)
+    return 1 if needed is None else 1 + depth_of(needed)
 
 
 def ungrounded(what: str, before: Collection[str]) -> str | None:
