@@ -16,6 +16,7 @@ from tuf.api.metadata import Metadata, Root
 from amana.client.bundle import Entry, opened_bundle, tar_entries
 from amana.client.bundlecheck import Contents, check_bundle, read_contents
 from amana.client.errors import Usage
+from amana.client.grounds import is_decided
 from amana.client.keyfile import PersonKeys
 from amana.client.officer import tuf_signer
 from amana.client.verify import Check, holds
@@ -526,6 +527,49 @@ def test_an_event_cannot_be_left_out_of_the_count_or_changed(
     found = lie(bundle, tmp_path, path, canonical(event))
     assert set(found) == {"custody"}
     assert found["custody"].startswith(path)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "check", "told"),
+    [
+        ("claim", "order", "open without claim"),
+        ("decide", "order", "export-request without decide"),
+        ("open", "export", "The maker did not open the case for it"),
+        ("export-request", "order", "export-approve without export-request"),
+        ("export-request", "export", "does not tell of data/export/request.json"),
+    ],
+)
+def test_an_event_on_which_others_rest_cannot_be_left_out(
+    bundle: Bundle, tmp_path: Path, dropped: str, check: str, told: str
+) -> None:
+    folder = bundle.copy(tmp_path / "copy")
+    without(folder, dropped)
+    listed_anew(folder, bundle.leaving.reader.keys, lambda _fields: None)
+    checks = bundle.check(folder)
+    assert told in faults(checks)[check]
+    assert {"custody", "log", "stamps"}.isdisjoint(faults(checks)), checks
+
+
+def without(folder: Path, act: str) -> None:
+    """Leave all events of an act out, and count the others anew."""
+    custody, number = folder / "data/custody", 0
+    for path in sorted(custody.glob("*.event.json")):
+        event, old = json.loads(path.read_bytes()), path.name[:5]
+        is_left_out = event["kind"] == "action" and event["action"]["action"] == act
+        number += not is_left_out
+        for each in [*custody.glob(f"{old}.*"), *folder.glob(f"data/stamps/*/{old}.proof")]:
+            if is_left_out:
+                each.unlink()
+            else:
+                each.rename(each.with_name(each.name.replace(old, f"{number:05d}")))
+
+
+def test_a_decision_that_was_taken_back_does_not_stand() -> None:
+    assert is_decided(["claim", "decide", "note"])
+    assert not is_decided(["claim", "note"])
+    assert not is_decided(["decide", "reopen"])
+    assert not is_decided(["decide", "witness-withdraw", "witness-take-back"])
+    assert is_decided(["decide", "reopen", "decide"])
 
 
 def test_a_statement_of_the_witness_cannot_be_kept_back(bundle: Bundle, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from amana.client.bundle import READ_BYTES, Entry, FileUnreadable
 from amana.client.bundleidentity import RELEASES, check_identity, vaulted_objects
 from amana.client.directory import custody_logs, fetch_version, read_root
 from amana.client.errors import ClientError, NotChecked, NotVerified
-from amana.client.grounds import ARRIVAL, ungrounded, what_of
+from amana.client.grounds import ARRIVAL, is_decided, ungrounded, what_of
 from amana.client.progress import Advance
 from amana.client.stampcheck import Provable, check_stamps
 from amana.client.verify import STAMPS as STAMPS_CHECK
@@ -86,6 +86,8 @@ _NAMED_AT_MOST: Final = 8
 NOT_PROVEN: Final = (
     "that what the account says is true, or who the person is that wrote it",
     "that the service showed every event about this case: an operator can keep one back, not change one",
+    "that every event that was shown is here: whoever put the bundle together chooses which go in, and cannot change one",
+    "that somebody of staff was not suspended when they signed; the directory lists who could",
     "when it was written before the day on which it was received",
     "that a translation says the same, and a redaction hides no more than it must: their makers answer for that",
     "that nobody else has a copy",
@@ -682,7 +684,20 @@ class _Verifier:
             raise NotVerified("Whoever approved it was no administrator.")
         if approval.actor == request.actor:
             raise NotVerified("One person asked for it and approved it.")
+        self._check_grounds(request, approval)
         return f"asked for by {request.actor}, approved by {approval.actor}"
+
+    def _check_grounds(self, request: Action, approval: Action) -> None:
+        """Ask for what an export cannot do without: a decision that stands, and the maker's own opening after approval."""
+        acts = [one.event.get("action") for one in self.events]
+        whats = [what_of(one.event) for one in self.events]
+        for act, name in ((request, "request"), (approval, "approval")):
+            if not is_decided(whats[: acts.index(act.document)]):
+                raise NotVerified(f"No decision stands before the {name}: an event is missing.")
+        later = acts[acts.index(approval.document) :]
+        opened = {one["actor"] for one in later if one and one["action"] == "open"}
+        if self.index.maker not in opened:
+            raise NotVerified("The maker did not open the case for it: an event is missing.")
 
     def _signed(self, path: str, kind: str) -> tuple[Action, Mapping[str, Any]]:
         with naming(path):

@@ -143,6 +143,8 @@ with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -   (a few
 What this does not prove
   - that what the account says is true, or who the person is that wrote it
   - that the service showed every event: it can keep one back, but not change one
+  - that every event that was shown is here: whoever put this together chooses which go in, but cannot change one
+  - that somebody of staff was not suspended when they signed; the directory lists who could
   - that a translation says the same as its source: its maker answers for that
   - signatures of staff, of the witness's key and of cosigners, who saw the log from outside, are checked by the program only
    (bundle.json, data/policies, data/export, data/custody)
@@ -218,6 +220,8 @@ AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
 ما لا يثبته هذا
   - أن ما في الإفادة صحيح، أو من هو الشخص الذي كتبها
   - أن الخدمة أظهرت كل حدث: يمكنها أن تُخفي حدثاً لا أن تغيّره
+  - أن كل حدث أُظهر موجود هنا: من جمع هذه الحزمة يختار ما يدخل فيها من الأحداث، ولا يستطيع أن يغيّر حدثاً
+  - أن أحد العاملين لم يكن موقوفاً حين وقّع؛ الدليل يذكر من كان يستطيع
   - أن الترجمة مطابقة لمصدرها: من أعدّها مسؤول عنها
   - تواقيع العاملين ومفتاح الشاهد والشهود الخارجيين على السجل (cosigners) يتحقق منها البرنامج وحده
   (bundle.json و data/policies و data/export و data/custody)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """What cannot have happened with a case unless something else had: an event that was left out may show by that."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 ARRIVAL: Final = "testimony-received"
@@ -32,6 +32,15 @@ def what_of(event: Mapping[str, Any]) -> str:
     if kind == "action":
         return str(event["action"]["action"])
     return f"witness-{event['statement']}" if kind == "control-statement" else kind
+
+
+def is_decided(before: Iterable[str]) -> bool:
+    """Tell whether a decision was made and stands; which one it was, its events do not say."""
+    decided = False
+    for what in before:
+        if what in {"decide", "reopen", "witness-withdraw"}:
+            decided = what == "decide"
+    return decided
 
 
 def depth_of(what: str) -> int:
