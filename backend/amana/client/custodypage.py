@@ -2,6 +2,7 @@
 """The custody of a case as one page in Arabic and English, with what was verified and what was not."""
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -87,6 +88,57 @@ UNPROVEN: Final[Mapping[str, str]] = {
     "content": "ما تقوله الشهادة أو أنها صحيحة: لا شيء هنا يفتحها",
     "standing": "أن أحد العاملين لم يكن موقوفًا حين وقّع؛ الدليل يذكر من كان يستطيع",
 }
+_FOUND: Final[tuple[tuple[re.Pattern[str], str], ...]] = tuple(
+    (re.compile(english), arabic)
+    for english, arabic in (
+        (r"signed by its officers, for (\S+)", "موقّع من مسؤوليه، للمنشأة {0}"),
+        (r"a custody of version 1, of the case (\S+)", "سلسلة حفظ من النسخة 1، للقضية {0}"),
+        (r"(\d+) parts, none altered.*", "الأجزاء {0}، لم يُغيَّر منها شيء ولا نقص ولا زاد"),
+        (r"versions ([\d, ]+), signed by the officers", "النسخ {0}، موقّعة من المسؤولين"),
+        (r"fetched and signed by (\S+) on (\S+)", "استخرجها ووقّعها {0} في {1}"),
+        (
+            r"(\d+) events, (\d+) of them acts of staff .*",
+            "الأحداث {0}، منها {1} من أفعال العاملين بتوقيع صحيح وفق دليل وقته",
+        ),
+        (r"what, who, when .* what the events say", "الحدث وصاحبه ووقته وصفته كما تقوله الأحداث"),
+        (
+            r"every event stands in the public log of (\d+) events, signed by it and by no cosigner.*",
+            "كل حدث قائم في السجل العلني وأحداثه {0}، بتوقيع السجل وحده، فالجذر لا يطلب شهودًا عليه",
+        ),
+        (
+            r"every event stands in the public log of (\d+) events, signed by it and by (\d+) cosigners",
+            "كل حدث قائم في السجل العلني وأحداثه {0}، بتوقيع السجل و{1} من الشهود عليه",
+        ),
+        (r"in the order of the log, the arrival first", "بترتيب السجل، والوصول أولها"),
+        (r"nothing is there whose ground is missing", "ولا حدث ينقصه ما يسبقه"),
+        # What was not checked
+        (r"Not checked, because the document .*", "لم يُفحص، لأن الوثيقة ليست على صيغتها"),
+        (r"Not checked, because the root file .*", "لم يُفحص، لأن ملف الجذر غير صحيح"),
+        (r"Not checked, because the directory .*", "لم يُفحص، لأن الدليل غير صحيح"),
+        (r"Not checked, because not every event .*", "لم يُفحص، لأن السجل لا يثبت كل حدث"),
+        # What does not hold
+        (r"events/(\d+) was altered, or its hash", "الحدث {0} غُيّر أو غُيّرت بصمته"),
+        (r"files/(\S+) was altered, or its hash", "الملف {0} غُيّر أو غُيّرت بصمته"),
+        (r"maker: .*", "من استخرجها ليس مراجعًا ولا مدققًا"),
+        (r"v, deployment, .* was altered\.", "غُيّر رأس الوثيقة أو توقيعها"),
+        (r"deployment: .*", "هي لمنشأة أخرى"),
+        (r"Version (\d+) of the directory is missing\.", "النسخة {0} من الدليل غير موجودة"),
+        (r"It is larger than (\d+) bytes\.", "حجمها يزيد على {0} بايت"),
+        (r"it is about another case|the act is about another case", "هو من قضية أخرى"),
+        (r"the act stands there twice", "الفعل مذكور مرتين"),
+        (r"the signature does not hold .*", "التوقيع غير صحيح"),
+        (r".*: not what the event says", "المعروض ليس ما يقوله الحدث"),
+        (r"no proof that the log holds it .*", "لا برهان على أنه في السجل"),
+        (r"fetch the custody again", "استخرج سلسلة الحفظ من جديد"),
+        (r"proven by another log than the roots pin", "برهانه من سجل لا يسميه الجذر"),
+        (r"not in the order of the log", "ليس بترتيب السجل"),
+        (r"the arrival is not the first event.*", "الوصول ليس الحدث الأول، أو ليس وحيدًا"),
+        (r"(\S+) without (\S+) before it.*", "«{0}» من غير «{1}» قبله: حدث ناقص"),
+        (r"it is not in its form", "ليس على صيغته"),
+    )
+)
+"""What a check found, as `custodycheck` says it, in Arabic."""
+_OTHERWISE: Final = "غير صحيح، والسبب في القسم الإنكليزي"
 
 _STYLE: Final = (
     "body{font-family:sans-serif;margin:2em;max-width:70em}"
@@ -186,9 +238,29 @@ def _row(number: int, one: Mapping[str, Any], which: int) -> str:
 
 def _checked(check: Check, answers: Mapping[bool | None, str], which: int) -> str:
     title = CHECKS[check.name][which] if check.name in CHECKS else check.name
-    detail = f'<bdi lang="en" dir="ltr">{_escaped(check.detail)}</bdi>'
+    detail = f"<bdi>{_escaped(_in_arabic(check.detail) if which else check.detail)}</bdi>"
     cells = f"<td>{_escaped(answers[check.ok])}</td><td>{_escaped(title)}</td><td>{detail}</td>"
     return f"<tr{' class=bad' if check.ok is False else ''}>{cells}</tr>"
+
+
+def _in_arabic(detail: str) -> str:
+    """Return what a check found in Arabic; for what has no words here, where to read it."""
+    more = re.search(r" and (\d+) more$", detail)
+    said = []
+    for one in detail[: more.start() if more else None].split("; "):
+        event = re.match(r"events/(\d+): ", one)
+        words = _phrase(one[event.end() :] if event else one)
+        said.append(f"الحدث {event[1]}: {words}" if event else words)
+    if more:
+        said.append(f"وغيرها: {more[1]}")
+    return "؛ ".join(said)
+
+
+def _phrase(english: str) -> str:
+    for pattern, arabic in _FOUND:
+        if match := pattern.fullmatch(english):
+            return arabic.format(*(_word(one, 1) for one in match.groups()))
+    return _OTHERWISE
 
 
 def _authority(authority: str, which: int) -> str:
