@@ -51,7 +51,7 @@ authority_option = click.option(
     multiple=True,
     help="Certificates (PEM) of an authority of time stamps whose word counts for you; get them from itself.",
 )
-ANSWERS = {True: "proven", False: "NOT", None: "not checked"}
+ANSWERS = {True: "proven", False: "NOT", None: "-"}
 PROVEN = {
     "root": "The officers of the service vouch for what follows",
     "files": "The bundle is whole, and nothing in it was altered",
