@@ -1,77 +1,16 @@
 # SPDX-License-Identifier: AGPL-3.0-or-later
 """The page for the clerk in every bundle: how to check it with openssl and coreutils alone, in English and Arabic.
 
-Lines that begin with four spaces are commands for a shell; tests run them as they stand here.
+Lines that begin with four spaces are the commands, and no other lines do; tests run them as they stand there.
 """
 
+from importlib import resources
 from typing import Final
 
-FILES: Final = "sha256sum --strict --quiet -c manifest-sha256.txt tagmanifest-sha256.txt && echo 'FILES: whole'"
-SEALED: Final = """for f in data/sealed/*.age; do
-  if grep -q "$(sha256sum "$f" | cut -c 1-64)" data/receipt.json; then echo "SEALED: $f arrived as it is"; else echo "SEALED: $f IS ANOTHER"; fi
-done"""
-TOOLS: Final = r"""hex() { od -An -v -tx1 | tr -d ' \n'; }
-unhex() { tr a-f A-F | tr -d '\n' | basenc --base16 -d; }
-hkdf() { openssl kdf -binary -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:"$1" -kdfopt info:"$2" $3 HKDF | hex; }
-field() { sed "s/.*\"$2\":\"*\([^\",}]*\).*/\1/" "$1"; }
-T=$(mktemp -d)"""
-CONTENT: Final = r"""for o in data/openings/*.json; do
-  i=$(basename "$o" .json); f=data/sealed/$i.age; key=$(field "$o" file_key | base64 -d | hex)
-  mac=$(head -c 1582 "$f" | openssl dgst -sha256 -mac HMAC -macopt hexkey:"$(hkdf "$key" header '')" -binary | base64 | tr -d =)
-  if [ "$(head -c 1626 "$f" | tail -c 43)" != "$mac" ]; then echo "CONTENT: $i THE KEY DOES NOT FIT"; continue; fi
-  payload=$(hkdf "$key" payload "-kdfopt hexsalt:$(head -c 1643 "$f" | tail -c 16 | hex)")
-  size=$(($(wc -c < "$f") - 1643)); n=0
-  while [ $((n * 65552)) -lt "$size" ]; do
-    if [ $(((n + 1) * 65552)) -lt "$size" ]; then last=00; else last=01; fi
-    tail -c +$((1644 + n * 65552)) "$f" | head -c 65552 | head -c -16 |
-      openssl enc -d -chacha20 -K "$payload" -iv "$(printf '01000000%022x%s' $n $last)"
-    n=$((n + 1))
-  done | tail -c +9 | head -c "$(field "$o" len)" | sha256sum | cut -c 1-64 > "$T/found"
-  file=$(echo data/files/$i.*)
-  if [ "$(cat "$T/found")" = "$(sha256sum "$file" | cut -c 1-64)" ]; then echo "CONTENT: $file is what was sealed"; else echo "CONTENT: $file IS ANOTHER"; fi
-done"""
-LOG_KEY: Final = r"""tr -d ' \n' < "$ROOT" | sed 's/.*"custody_log":{"key":"\([^"]*\)".*/\1/' | base64 -d > "$T/key"
-{ echo 302a300506032b6570032100 | unhex; cat "$T/key"; } | openssl pkey -pubin -inform DER -out "$T/log.pem" """.rstrip()
-RECEIPT: Final = r"""{ printf 'amana-receipt-v1\0'; sed 's/"sig":"[^"]*",//' data/receipt.json; } > "$T/message"
-field data/receipt.json sig | base64 -d > "$T/signature"
-openssl pkeyutl -verify -pubin -inkey "$T/log.pem" -rawin -in "$T/message" -sigfile "$T/signature" > "$T/out" && echo 'RECEIPT: signed by the service'"""
-EVENTS: Final = r"""stands() {
-  h=$({ printf '\0'; openssl dgst -sha256 -mac HMAC -macopt hexkey:"$(cat "$2")" -binary "$1"; } | sha256sum | cut -c 1-64)
-  i=$(sed -n 's/^index //p' "$3"); sed '1,/^$/d' "$3" > "$T/note"; n=$(($(sed -n 2p "$T/note") - 1))
-  for beside in $(sed '/^$/,$d' "$3" | sed '/^c2sp/d;/^index/d;/^extra/d'); do
-    b=$(echo "$beside" | base64 -d | hex)
-    if [ $((i % 2)) = 1 ] || [ "$i" = "$n" ]; then
-      h=$(echo "01$b$h" | unhex | sha256sum | cut -c 1-64)
-      while [ $((i % 2)) = 0 ] && [ "$i" != 0 ]; do i=$((i / 2)); n=$((n / 2)); done
-    else h=$(echo "01$h$b" | unhex | sha256sum | cut -c 1-64); fi
-    i=$((i / 2)); n=$((n / 2))
-  done
-  head -n 3 "$T/note" > "$T/message"; good=no
-  sed '1,/^$/d' "$T/note" | cut -d ' ' -f 3 > "$T/lines"
-  while read -r line; do
-    echo "$line" | base64 -d | tail -c +5 > "$T/signature"
-    if openssl pkeyutl -verify -pubin -inkey "$T/log.pem" -rawin -in "$T/message" -sigfile "$T/signature" > "$T/out" 2>&1; then good=yes; fi
-  done < "$T/lines"
-  [ "$n" = 0 ] && [ "$h" = "$(sed -n 3p "$T/note" | base64 -d | hex)" ] && [ $good = yes ]
-}
-for e in data/custody/*.event.json; do
-  p=${e%.event.json}
-  if stands "$e" "$p.key" "$p.proof"; then echo "EVENT: $e stands in the log"; else echo "EVENT: $e DOES NOT"; fi
-done"""
-STAMPS: Final = r"""for d in data/stamps/*; do
-  for r in "$d"/*.tsr; do
-    if [ ! -e "$r" ]; then continue; fi
-    at=$(openssl ts -reply -in "$r" -text 2> "$T/out" | sed -n 's/^Time stamp: //p')
-    if openssl ts -verify -data "$d/checkpoint" -in "$r" -untrusted "${r%.tsr}.pem" -CAfile "$AUTHORITY" -attime "$(date -d "$at" +%s)" > "$T/out" 2>&1
-    then echo "TIME: $r says $at"; else echo "TIME: $r DOES NOT HOLD under $AUTHORITY"; fi
-  done
-  for q in "$d"/*.proof; do
-    if [ ! -e "$q" ]; then continue; fi
-    e=data/custody/$(basename "$q" .proof)
-    if stands "$e.event.json" "$e.key" "$q" && cmp -s "$T/note" "$d/checkpoint"; then echo "STAMPED: $e.event.json by $d"; else echo "STAMPED: $e.event.json IS NOT by $d"; fi
-  done
-done"""
-END: Final = 'rm -r "$T"'
+COMMANDS: Final = (resources.files("amana.client") / "check-bundle.sh").read_text("utf-8")
+"""A script for a POSIX shell, for everybody who checks a bundle without our program; described in docs/checking-bundles.md."""
+
+_INDENT: Final = " " * 4
 
 _EN: Final = """A TESTIMONY WITH ITS PROOF
 
@@ -93,52 +32,48 @@ What is here
   data/stamps     time stamps (RFC 3161): checkpoints of the log, an authority's answers, its certificates, proofs
   data/export     who asked for this export and who approved it, signed
   data/releases   if it is there: the custodians released who the witness is, or untouched originals, for this; signed.
-                  The identity is the object in data/files whose JSON ends in "zeros"; these and "salt" only hide its length
+  The identity is the object in data/files whose JSON ends in "zeros"; these and "salt" only hide its length.
   data/directory  the officers' signed list of people and keys, in the versions of the time
   bundle.json     signed by whoever put this together
 
 The short way: install the program "amana" and run
   amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
-The long way needs a shell, GNU coreutils and OpenSSL 3. Go into the folder of this file. ROOT is the root file that the
-officers of the service gave out; get it from them, not from whoever brought you this bundle:
+The long way needs none of our programs, only a POSIX shell, GNU coreutils, find, xargs, grep, sed, cmp and OpenSSL 3.
 
-    ROOT=${{ROOT:-../root.json}}
-{tools}
+Whoever made this bundle made this page too, and may have written whatever they like. So have the commands from somewhere else:
+they are the file check-bundle.sh of the program amana, which its documentation describes (docs/checking-bundles.md); or ask
+somebody whom you trust. Two more files you get from others, and never from whoever brought you this bundle:
+  root.json       the root file, from the officers of the service
+  authority.pem   the root certificate of the authority of time stamps, from that authority
+Put the three beside this folder, go into this folder, and say
+  sh ../check-bundle.sh
+The commands stand below as well, after four spaces in each line. This writes them into a file, to be compared with what you had
+from elsewhere; alone they are worth as much as the word of whoever made the bundle:
+  sed -n 's/^    //p' README.en.txt > ../from-readme.sh; cmp ../from-readme.sh ../check-bundle.sh
 
-1. Every file is listed, and none was altered. (That none is too many: compare with `find . -type f`.)
+Each line of what it says begins with one of these words:
+  ok            this holds
+  BAD           this is not as it should be
+  NOT CHECKED   something was lacking for it, mostly root.json or authority.pem; by itself this says nothing against the bundle
+  note          to be known; neither proven nor wrong
+The last line is the verdict, GOOD, BAD or NOT ALL WAS CHECKED, with counts. Without a verdict nothing was shown.
 
-{files}
+What it looks at, in this order
+  FILES     Every file is a plain file that the lists name with its hash, and the lists name nothing else.
+  RECEIPT   The receipt was signed by the key that root.json names. It says what arrived; all else is measured by it.
+  SEALED    Each object of the receipt is here as it arrived. If one is missing, or one is too many, it is named.
+  CONTENT   Each open file is what was sealed, to the last byte. "Closed" is what this bundle does not show, and what was
+  "sealed for the custodians" is not in it: who the witness is, or untouched originals.
+  EVENT     Each event is about this case and stands in the service's public log, which signed its state, and the arrival is
+  one of them. (Whoever watches the log from outside would have seen it being rewritten.)
+  TIME      An authority outside saw the state of the log at this time; judged at that time, so it holds although the
+  authority's certificates have expired since. Every event that is STAMPED by a folder existed at the latest at its TIME.
 
-2. The sealed files are those that arrived.
+{commands}
 
-{sealed}
-
-3. The content is what was sealed. The first comparison (the header's MAC) matters: it ties the file to one key.
-
-{content}
-
-4. The receipt was signed by the key that the officers' root names.
-
-{log_key}
-{receipt}
-
-5. Every event stands in the service's public log, which signed its state. (Whoever watches the log from outside would have
-   seen it being rewritten.)
-
-{events}
-
-6. Until when it existed. Somebody outside, an authority of time stamps, saw the state of the log at a time that it names. Every
-   event that is "STAMPED by" a folder existed at the latest at the "TIME" of that folder. AUTHORITY is the authority's root
-   certificate; get it from the authority, not from whoever brought you this bundle. Each stamp is judged at its own time, so
-   it holds although the authority's certificates have expired since. Nothing is printed where the bundle holds no stamp.
-
-    AUTHORITY=${{AUTHORITY:-../authority.pem}}
-{stamps}
-{end}
-
-How to open the sealed bundle itself: with `amana partner receive`, or with age 1.3 or newer (it must know keys that begin
-with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -   (a few bytes of zeros follow the archive).
+How to open the sealed bundle itself, in an empty folder: with `amana partner receive`, or with age 1.3 or newer (it must
+know keys that begin with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -   (a few bytes of zeros follow the archive).
 
 What this does not prove
   - that what the account says is true, or who the person is that wrote it
@@ -146,8 +81,8 @@ What this does not prove
   - that every event that was shown is here: whoever put this together chooses which go in, but cannot change one
   - that somebody of staff was not suspended when they signed; the directory lists who could
   - that a translation says the same as its source: its maker answers for that
-  - signatures of staff, of the witness's key and of cosigners, who saw the log from outside, are checked by the program only
-   (bundle.json, data/policies, data/export, data/custody)
+  - who put the bundle together, for whom and for what, and that the witness allowed it: signatures of staff, of the witness's key and of cosigners,
+  who saw the log from outside, are checked by the program only (bundle.json, data/policies, data/export, data/custody)
 
 Keep this folder closed to all who need not read it. Whoever reads it can harm the person who spoke.
 """
@@ -171,50 +106,48 @@ _AR: Final = """شهادة مع برهانها
   data/custody    كل حدث في القضية أظهرته الخدمة، مع مفتاحه وبرهانه في السجل العلني
   data/stamps     أختام زمنية (RFC 3161): حالات السجل، وأجوبة جهة التوقيت، وشهاداتها، والبراهين
   data/export     من طلب هذا التصدير ومن وافق عليه، بتوقيعيهما
-  data/releases   إن وُجد: أفرج الأمناء عن هوية الشاهد أو عن الأصول لهذا الغرض، بتواقيعهم. والهوية هي المادة في data/files
-                  التي ينتهي نصها بحقل "zeros"؛ وهو و"salt" لإخفاء طولها فقط
+  data/releases   إن وُجد: أفرج الأمناء عن هوية الشاهد أو عن الأصول لهذا الغرض، بتواقيعهم.
+  والهوية هي المادة في data/files التي ينتهي نصها بحقل "zeros"؛ وهو و"salt" لإخفاء طولها فقط.
   data/directory  قائمة الأشخاص والمفاتيح التي وقّعها المسؤولون، بنسخ ذلك الوقت
   bundle.json     موقّع ممن جمع هذه الحزمة
 
 الطريقة القصيرة: ثبّت البرنامج "amana" ثم نفّذ
   amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
-الطريقة الطويلة تحتاج إلى سطر أوامر وGNU coreutils وOpenSSL 3. ادخل مجلد هذا الملف. ROOT هو ملف الجذر الذي وزّعه مسؤولو
-الخدمة؛ خذه منهم لا ممن سلّمك هذه الحزمة:
+الطريقة الطويلة لا تحتاج إلى أي برنامج من برامجنا، بل إلى سطر أوامر POSIX وGNU coreutils وfind وxargs وgrep وsed وcmp وOpenSSL 3 فقط.
 
-    ROOT=${{ROOT:-../root.json}}
-{tools}
+من أعدّ هذه الحزمة أعدّ هذه الصفحة أيضاً، وربما كتب فيها ما يشاء. فاحصل على الأوامر من مصدر آخر: هي الملف check-bundle.sh من
+البرنامج amana، وتشرحه وثائقه (docs/checking-bundles.md)، أو اطلبها ممن تثق به. وخذ ملفين آخرين من غير من سلّمك هذه الحزمة:
+  root.json       ملف الجذر، من مسؤولي الخدمة
+  authority.pem   شهادة الجذر لجهة التوقيت، من تلك الجهة نفسها
+ضع الملفات الثلاثة بجانب هذا المجلد، وادخل هذا المجلد، ونفّذ
+  sh ../check-bundle.sh
+والأوامر مذكورة أدناه أيضاً، وقبل كل سطر منها أربع مسافات. السطر التالي يكتبها في ملف لتقارنها بما أخذته من المصدر الآخر؛ أما
+وحدها فلا تزيد قيمتها على كلام من أعدّ الحزمة:
+  sed -n 's/^    //p' README.ar.txt > ../from-readme.sh; cmp ../from-readme.sh ../check-bundle.sh
 
-1. كل ملف مذكور في القائمة ولم يُغيَّر منها شيء. (ولمعرفة الزائد قارن مع `find . -type f`.)
+كل سطر مما تقوله الأوامر يبدأ بإحدى هذه الكلمات:
+  ok            هذا صحيح
+  BAD           هذا ليس كما يجب
+  NOT CHECKED   نقص شيء لفحصه، وغالباً root.json أو authority.pem؛ وليس في ذلك وحده ما يُؤخذ على الحزمة
+  note          للعلم فقط؛ لا يثبت به شيء وليس خطأ
+والسطر الأخير هو الحكم مع الأعداد: GOOD (سليمة) أو BAD (غير سليمة) أو NOT ALL WAS CHECKED (لم يُفحص كل شيء). وإن لم يظهر حكم فلم
+يثبت شيء.
 
-{files}
+ما الذي تفحصه الأوامر، بهذا الترتيب
+  FILES     كل ملف هو ملف عادي تذكره القوائم مع بصمته، ولا تذكر القوائم غير ما هو موجود.
+  RECEIPT   الإيصال موقّع بالمفتاح الذي يسميه root.json. وهو يقول ما الذي وصل، وبه يُقاس كل ما بعده.
+  SEALED    كل مادة في الإيصال موجودة هنا كما وصلت. وإن نقصت مادة أو زادت ذُكرت باسمها.
+  CONTENT   كل ملف مفتوح هو ما خُتم، حتى آخر بايت. و"closed" ما لا تُظهره هذه الحزمة، و"sealed for the custodians" ما ليس
+  فيها: هوية الشاهد أو الأصول التي لم تُمسّ.
+  EVENT     كل حدث يخص هذه القضية وهو قائم في السجل العلني للخدمة الذي وقّع على حاله، والوصول واحد منها. (ومن يراقب السجل
+  من الخارج كان سيرى أي تغيير فيه.)
+  TIME      رأت جهة خارجية حالة السجل في هذا الوقت؛ ويُحكم عليه بذلك الوقت، فيبقى صحيحاً وإن انتهت شهادات الجهة بعده.
+  وكل حدث يُكتب أمامه STAMPED ومجلد كان موجوداً على أبعد تقدير في وقت TIME لذلك المجلد.
 
-2. الملفات المختومة هي التي وصلت.
+{commands}
 
-{sealed}
-
-3. المضمون هو ما خُتم. المقارنة الأولى (رمز الترويسة) ضرورية: فهي تربط الملف بمفتاح واحد.
-
-{content}
-
-4. الإيصال موقّع بالمفتاح الذي يسميه جذر المسؤولين.
-
-{log_key}
-{receipt}
-
-5. كل حدث قائم في السجل العلني للخدمة، وقد وقّع السجل على حاله. (ومن يراقب السجل من الخارج كان سيرى أي تغيير فيه.)
-
-{events}
-
-6. متى كان موجوداً على أبعد تقدير. رأت جهة خارجية للتوقيت حالة السجل في وقت تذكره. فكل حدث يُكتب أمامه "STAMPED by" ومجلد كان
-   موجوداً على أبعد تقدير في وقت "TIME" لذلك المجلد. AUTHORITY هو شهادة الجذر لتلك الجهة؛ خذها منها لا ممن سلّمك هذه الحزمة.
-   ويُحكم على كل ختم بوقته هو، فيبقى صحيحاً وإن انتهت شهادات الجهة بعد ذلك. ولا يُطبع شيء إن لم يكن في الحزمة ختم.
-
-    AUTHORITY=${{AUTHORITY:-../authority.pem}}
-{stamps}
-{end}
-
-لفتح الحزمة المختومة نفسها: `amana partner receive`، أو age بالإصدار 1.3 أو أحدث (يجب أن يعرف مفاتيح تبدأ بـ
+لفتح الحزمة المختومة نفسها في مجلد فارغ: `amana partner receive`، أو age بالإصدار 1.3 أو أحدث (يجب أن يعرف مفاتيح تبدأ بـ
 AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
 
 ما لا يثبته هذا
@@ -223,37 +156,24 @@ AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
   - أن كل حدث أُظهر موجود هنا: من جمع هذه الحزمة يختار ما يدخل فيها من الأحداث، ولا يستطيع أن يغيّر حدثاً
   - أن أحد العاملين لم يكن موقوفاً حين وقّع؛ الدليل يذكر من كان يستطيع
   - أن الترجمة مطابقة لمصدرها: من أعدّها مسؤول عنها
-  - تواقيع العاملين ومفتاح الشاهد والشهود الخارجيين على السجل (cosigners) يتحقق منها البرنامج وحده
+  - من جمع الحزمة، ولمن ولأي غرض، وأن الشاهد سمح بذلك: تواقيع العاملين ومفتاح الشاهد والشهود الخارجيين على السجل (cosigners)
+  يتحقق منها البرنامج وحده
   (bundle.json و data/policies و data/export و data/custody)
 
 أبقِ هذا المجلد مغلقاً عن كل من لا حاجة له بقراءته. فمن يقرؤه قد يؤذي الشخص الذي تكلّم.
 """
 
-_COMMANDS: Final = {
-    "files": FILES,
-    "sealed": SEALED,
-    "tools": TOOLS,
-    "content": CONTENT,
-    "log_key": LOG_KEY,
-    "receipt": RECEIPT,
-    "events": EVENTS,
-    "stamps": STAMPS,
-    "end": END,
-}
-
 
 def readmes(**about: str) -> dict[str, bytes]:
     """Return the pages by name; `about` are case, export, to, purpose, made_on, maker, received_on."""
-    commands = {
-        name: "\n".join(f"    {line}" for line in text.split("\n"))
-        for name, text in _COMMANDS.items()
-    }
+    commands = "\n".join(_INDENT + line for line in COMMANDS.splitlines())
     return {
-        "README.ar.txt": _AR.format(**about, **commands).encode("utf-8"),
-        "README.en.txt": _EN.format(**about, **commands).encode("utf-8"),
+        "README.ar.txt": _AR.format(**about, commands=commands).encode("utf-8"),
+        "README.en.txt": _EN.format(**about, commands=commands).encode("utf-8"),
     }
 
 
 def commands_of(readme: str) -> str:
-    """Return the shell commands of a page."""
-    return "\n".join(line[4:] for line in readme.split("\n") if line.startswith("    "))
+    """Return the commands of a page, as `sed -n 's/^    //p'` writes them out."""
+    found = [line for line in readme.split("\n") if line.startswith(_INDENT)]
+    return "".join(f"{line.removeprefix(_INDENT)}\n" for line in found)
