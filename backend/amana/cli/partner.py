@@ -2,7 +2,6 @@
 """Commands of partners, who receive what a witness lets go to them. They need no network and reach into nothing."""
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from amana.client.keyfile import (
 )
 from amana.client.newfile import refuse_taken, reserved
 from amana.client.progress import progress_for
-from amana.client.verify import ROOT_LIMIT_BYTES, read_limited
+from amana.client.verify import ROOT_LIMIT_BYTES, answer, read_limited
 from amana.protocol.encoding import canonical
 
 
@@ -122,8 +121,7 @@ def receive(
         )
     verified = received.receipt is not None
     if as_json:
-        checks = [asdict(one) for one in received.checks]
-        click.echo(json.dumps({"verified": verified, "checks": checks}))
+        click.echo(json.dumps({**answer(received.checks), "verified": verified}))
     else:
         show_checks(received.checks)
         if verified:

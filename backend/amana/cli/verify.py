@@ -3,7 +3,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -26,6 +25,7 @@ from amana.client.transport import Transport
 from amana.client.verify import (
     ROOT_LIMIT_BYTES,
     Check,
+    answer,
     check_logs,
     check_receipt_file,
     holds,
@@ -292,12 +292,10 @@ def _say(
     *,
     show: Callable[[Sequence[Check]], None] = _show_lines,
 ) -> None:
-    verified = all(map(holds, checks))
     if as_json:
-        document = {"verified": verified, "checks": [asdict(check) for check in checks]}
-        click.echo(json.dumps(document))
+        click.echo(json.dumps(answer(checks)))
     else:
         show(checks)
-    if not verified:
+    if not all(map(holds, checks)):
         click.echo(f"{what}-invalid: The {what} does not verify.", err=True)
         ctx.exit(NotVerified.exit_status)

@@ -4,7 +4,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,6 +44,17 @@ class Check:
 def holds(check: Check) -> bool:
     """Tell whether nothing is wrong about a check: it was proven, or it was not made and need not be."""
     return check.ok or (check.ok is None and check.name in MAY_BE_MISSING)
+
+
+def answer(checks: Sequence[Check]) -> dict[str, Any]:
+    """Return what `--json` prints: whether all holds that must, what was checked, and what was not and why."""
+    return {
+        "verified": all(map(holds, checks)),
+        "checks": [asdict(one) for one in checks if one.ok is not None],
+        "not_checked": [
+            {"name": one.name, "detail": one.detail} for one in checks if one.ok is None
+        ],
+    }
 
 
 def unchecked(because: str) -> NotChecked:
