@@ -2,12 +2,15 @@
 
 import json
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.journeys.test_withdrawal import Phone
+from tests.support.cosigners import RunningCosigner
 from tests.support.relay import relay_to
 from tests.support.server import Service, amana, make_demo, running_service, wait_until
 
@@ -18,9 +21,9 @@ FILM_BYTES = 48 * 2**20
 class Office:
     """Everybody who has to do with an export, at one service."""
 
-    def __init__(self, service: Service, folder: Path) -> None:
+    def __init__(self, service: Service, folder: Path, cosigners: Sequence[str] = ()) -> None:
         self.service, self.folder, self.demo = service, folder, folder / "demo"
-        self.reader, _ = make_demo(service, self.demo)["chemical"]
+        self.reader, _ = make_demo(service, self.demo, cosigners)["chemical"]
         self.phone = Phone(service, self.demo, folder)
         self.root = self.demo / "root.json"
         [self.partner] = (self.demo / "partners").glob("*.key")
@@ -76,9 +79,39 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path, stores: dict[str, str]) -> Any:
-    with running_service(tmp_path, stores) as service:
-        yield Office(service, tmp_path)
+def office(tmp_path: Path, stores: dict[str, str]) -> Iterator[Office]:
+    """An office whose root pins two cosigners, without whom nobody seals and nothing leaves."""
+    cosigners = [RunningCosigner(tmp_path, f"{name}.example/1") for name in ("one", "two")]
+    addresses = ",".join(f"{one.name}={one.url}" for one in cosigners)
+    with running_service(tmp_path, {**stores, "AMANA_COSIGNERS": addresses}) as service:
+        made = Office(service, tmp_path, [one.vkey for one in cosigners])
+        try:
+            for one in cosigners:
+                one.start(["--root", str(made.root)])
+            with _maintained(service):
+                yield made
+        finally:
+            for one in cosigners:
+                one.close()
+
+
+@contextmanager
+def _maintained(service: Service) -> Iterator[None]:
+    """Run maintenance again and again: the server asks cosigners about the custody log every five minutes, this at once."""
+    amana("maintain", "--data", service.data, env=service.env)
+    done = threading.Event()
+
+    def maintain() -> None:
+        while not done.wait(2):
+            amana("maintain", "--data", service.data, env=service.env, check=None)
+
+    operator = threading.Thread(target=maintain)
+    operator.start()
+    try:
+        yield
+    finally:
+        done.set()
+        operator.join()
 
 
 def verified(*arguments: str | Path, check: int = 0) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -153,10 +153,14 @@ def running_service(
         service.kill()
 
 
-def make_demo(service: Service, out: Path) -> dict[str, list[str]]:
-    """Make the demonstration organisation in the store of a service; returns the reviewers of each desk."""
+def make_demo(service: Service, out: Path, cosigners: Sequence[str] = ()) -> dict[str, list[str]]:
+    """Make the demonstration organisation in the store of a service, whose root pins the keys of `cosigners`.
+
+    Returns the reviewers of each desk.
+    """
     import json
 
-    done = amana("demo", "--data", service.data, "--out", out, "--json", env=service.env)
+    pinned = [option for vkey in cosigners for option in ("--cosigner", vkey)]
+    done = amana("demo", "--data", service.data, "--out", out, *pinned, "--json", env=service.env)
     desks: dict[str, list[str]] = json.loads(done.stdout)["desks"]
     return desks
