@@ -82,7 +82,7 @@ for command in (releases.request_identity, releases.identity):
 @click.option("--out", type=FOLDER, required=True, help="Folder for the key file.")
 @click.option(
     "--role",
-    type=click.Choice(["reviewer", "custodian", "administrator", "auditor"]),
+    type=click.Choice(["reviewer", "custodian", "administrator", "auditor", "partner"]),
     default="reviewer",
     show_default=True,
 )
