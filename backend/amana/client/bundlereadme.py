@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Final
 
 COMMANDS: Final = (resources.files("amana.client") / "check-bundle.sh").read_text("utf-8")
-"""A script for a POSIX shell, for everybody who checks a bundle without our program; described in docs/checking-bundles.md."""
+"""A script for a POSIX shell, for whoever checks a bundle without our program; described in docs/checking-bundles.md."""
 
 _INDENT: Final = " " * 4
 
@@ -41,21 +41,21 @@ The short way: install the program "amana" and run
 
 The long way needs none of our programs, only a POSIX shell, GNU coreutils, find, xargs, grep, sed, cmp and OpenSSL 3.
 
-Whoever made this bundle made this page too, and may have written whatever they like. So have the commands from somewhere else:
-they are the file check-bundle.sh of the program amana, which its documentation describes (docs/checking-bundles.md); or ask
-somebody whom you trust. Two more files you get from others, and never from whoever brought you this bundle:
+Whoever made this bundle made this page too, and may have written whatever they like. So have the commands from somewhere
+else: they are the file check-bundle.sh of the program amana, which its documentation describes (docs/checking-bundles.md);
+or ask somebody whom you trust. Two more files you get from others, and never from whoever brought you this bundle:
   root.json       the root file, from the officers of the service
   authority.pem   the root certificate of the authority of time stamps, from that authority
 Put the three beside this folder, go into this folder, and say
   sh ../check-bundle.sh
-The commands stand below as well, after four spaces in each line. This writes them into a file, to be compared with what you had
-from elsewhere; alone they are worth as much as the word of whoever made the bundle:
+The commands stand below as well, after four spaces in each line. This writes them into a file, to be compared with what you
+had from elsewhere; alone they are worth as much as the word of whoever made the bundle:
   sed -n 's/^    //p' README.en.txt > ../from-readme.sh; cmp ../from-readme.sh ../check-bundle.sh
 
 Each line of what it says begins with one of these words:
   ok            this holds
   BAD           this is not as it should be
-  NOT CHECKED   something was lacking for it, mostly root.json or authority.pem; by itself this says nothing against the bundle
+  NOT CHECKED   something was lacking for it, mostly root.json or authority.pem; alone this says nothing against the bundle
   note          to be known; neither proven nor wrong
 The last line is the verdict, GOOD, BAD or NOT ALL WAS CHECKED, with counts. Without a verdict nothing was shown.
 
@@ -73,7 +73,8 @@ What it looks at, in this order
 {commands}
 
 How to open the sealed bundle itself, in an empty folder: with `amana partner receive`, or with age 1.3 or newer (it must
-know keys that begin with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -   (a few bytes of zeros follow the archive).
+know keys that begin with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
+(a few bytes of zeros follow the archive).
 
 What this does not prove
   - that what the account says is true, or who the person is that wrote it
@@ -81,8 +82,9 @@ What this does not prove
   - that every event that was shown is here: whoever put this together chooses which go in, but cannot change one
   - that somebody of staff was not suspended when they signed; the directory lists who could
   - that a translation says the same as its source: its maker answers for that
-  - who put the bundle together, for whom and for what, and that the witness allowed it: signatures of staff, of the witness's key and of cosigners,
-  who saw the log from outside, are checked by the program only (bundle.json, data/policies, data/export, data/custody)
+  - who put the bundle together, for whom and for what, and that the witness allowed it: signatures of staff, of the
+  witness's key and of cosigners, who saw the log from outside, are checked by the program only (bundle.json, data/policies,
+  data/export, data/custody)
 
 Keep this folder closed to all who need not read it. Whoever reads it can harm the person who spoke.
 """
@@ -114,7 +116,8 @@ _AR: Final = """شهادة مع برهانها
 الطريقة القصيرة: ثبّت البرنامج "amana" ثم نفّذ
   amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
-الطريقة الطويلة لا تحتاج إلى أي برنامج من برامجنا، بل إلى سطر أوامر POSIX وGNU coreutils وfind وxargs وgrep وsed وcmp وOpenSSL 3 فقط.
+الطريقة الطويلة لا تحتاج إلى أي برنامج من برامجنا، بل إلى سطر أوامر POSIX وGNU coreutils وfind وxargs وgrep وsed وcmp
+وOpenSSL 3 فقط.
 
 من أعدّ هذه الحزمة أعدّ هذه الصفحة أيضاً، وربما كتب فيها ما يشاء. فاحصل على الأوامر من مصدر آخر: هي الملف check-bundle.sh من
 البرنامج amana، وتشرحه وثائقه (docs/checking-bundles.md)، أو اطلبها ممن تثق به. وخذ ملفين آخرين من غير من سلّمك هذه الحزمة:
@@ -131,8 +134,8 @@ _AR: Final = """شهادة مع برهانها
   BAD           هذا ليس كما يجب
   NOT CHECKED   نقص شيء لفحصه، وغالباً root.json أو authority.pem؛ وليس في ذلك وحده ما يُؤخذ على الحزمة
   note          للعلم فقط؛ لا يثبت به شيء وليس خطأ
-والسطر الأخير هو الحكم مع الأعداد: GOOD (سليمة) أو BAD (غير سليمة) أو NOT ALL WAS CHECKED (لم يُفحص كل شيء). وإن لم يظهر حكم فلم
-يثبت شيء.
+والسطر الأخير هو الحكم مع الأعداد: GOOD (سليمة) أو BAD (غير سليمة) أو NOT ALL WAS CHECKED (لم يُفحص كل شيء). وإن لم يظهر حكم
+فلم يثبت شيء.
 
 ما الذي تفحصه الأوامر، بهذا الترتيب
   FILES     كل ملف هو ملف عادي تذكره القوائم مع بصمته، ولا تذكر القوائم غير ما هو موجود.
