@@ -14,6 +14,7 @@ from amana.protocol.admission import Notice, total_price, work
 from amana.protocol.assertion import TYPE
 from amana.protocol.case import case_id, intake_key_id
 from amana.protocol.codename import Codename, thread_keys
+from amana.protocol.custody import commitment_to
 from amana.protocol.drop import shard_of
 from amana.protocol.encoding import b64, canonical, sha256_hex
 from amana.protocol.manifest import SealedObject, manifest_bytes
@@ -151,6 +152,10 @@ def vectors() -> dict[str, Any]:
             "custody_seed": b64(seed("custody")),
             "document": sign_receipt(custody, event, seed("event")),
             "leaf": leaf(canonical(event), seed("event")).hex(),
+        },
+        "leaves": {
+            "leaves": [seed(one).hex() for one in ("event", "thread", "custody")],
+            "commitment": commitment_to([seed(one) for one in ("event", "thread", "custody")]),
         },
         "reply": _reply(thread, keys.reply.recipient, case),
         "assertion": {"typ": TYPE, "alg": "EdDSA"},

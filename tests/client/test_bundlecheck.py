@@ -534,7 +534,8 @@ def test_an_event_cannot_be_left_out_of_the_count_or_changed(
     [
         ("claim", "order", "open without claim"),
         ("decide", "order", "export-request without decide"),
-        ("open", "export", "The maker did not open the case for it"),
+        ("open", "export", "not those that the approver signed for: one is missing"),
+        ("later open", "export", "The maker did not open the case for it"),
         ("export-request", "order", "export-approve without export-request"),
         ("export-request", "export", "does not tell of data/export/request.json"),
     ],
@@ -551,11 +552,14 @@ def test_an_event_on_which_others_rest_cannot_be_left_out(
 
 
 def without(folder: Path, act: str) -> None:
-    """Leave all events of an act out, and count the others anew."""
-    custody, number = folder / "data/custody", 0
+    """Leave all events of an act out, or all but the first, and count the others anew."""
+    custody, number, seen = folder / "data/custody", 0, 0
+    name = act.removeprefix("later ")
     for path in sorted(custody.glob("*.event.json")):
         event, old = json.loads(path.read_bytes()), path.name[:5]
-        is_left_out = event["kind"] == "action" and event["action"]["action"] == act
+        is_it = event["kind"] == "action" and event["action"]["action"] == name
+        seen += is_it
+        is_left_out = is_it and (seen > 1 or act == name)
         number += not is_left_out
         for each in [*custody.glob(f"{old}.*"), *folder.glob(f"data/stamps/*/{old}.proof")]:
             if is_left_out:

@@ -12,6 +12,7 @@ import pytest
 from amana.client.administrator import Administrator
 from amana.client.bundle import opened_bundle
 from amana.client.bundlecheck import check_bundle, read_contents
+from amana.client.custody import CustodyReader
 from amana.client.errors import NetworkFailed, NotVerified, Refused, Usage
 from amana.client.exporting import PROOF_TRIES, Derivative, Exporter, ListedExport
 from amana.client.handover import receive
@@ -20,6 +21,7 @@ from amana.client.progress import Silent
 from amana.client.transport import Patience, Transport
 from amana.ops.maintenance import maintain
 from amana.ops.sequencer import sequence
+from amana.protocol.custody import commitment_to
 from amana.protocol.encoding import b64, unb64
 from tests.support.bundles import ACCOUNT, FILES, exporting, sequenced
 from tests.support.cosigners import RunningCosigner
@@ -177,6 +179,40 @@ def test_what_the_log_never_holds_does_not_leave(
                 exporter.assemble(found, out / "bundle.age")
         assert error.value.slug == "not-in-log"
         assert left(out) == []
+
+
+def test_whoever_approves_signs_for_what_the_log_holds_in_its_order(place: Place) -> None:
+    leaving = Leaving.accepted(place.organisation)
+    export = leaving.asked()
+    place.organisation.clock.follow()
+    shown: list[str] = leaving.told(export)["leaves"]
+
+    def approve(*leaves: str) -> None:
+        place.lying.lies["/v1/exports"] = in_json(
+            lambda document: [
+                one.update(leaves=leaves) for one in document["exports"] if one["export"] == export
+            ]
+        )
+        with Transport(place.url, silence_seconds=10) as transport:
+            keys = leaving.administrator.keys
+            Administrator(transport, place.organisation.root, keys).decide_export(export, "approve")
+
+    unknown = "0" * 64
+    with pytest.raises(NotVerified) as error:
+        approve(unknown)
+    assert error.value.slug == "export-unlogged"
+    with pytest.raises(NotVerified):
+        approve("not a leaf")
+    # A leaf that the log does not hold yet is left to a later bundle.
+    approve(*shown[::-1], unknown)
+    place.lying.lies.clear()
+    with Transport(place.url, silence_seconds=10) as transport:
+        reader = CustodyReader(transport, place.organisation.root, leaving.reader.keys)
+        entries = reader.custody(leaving.case).entries
+    leaves = [bytes.fromhex(one.leaf) for one in entries if one.leaf in shown]
+    assert leaves[0] == leaving.arrival
+    assert leaving.told(export)["approval"]["body"]["custody"] == commitment_to(leaves)
+    assert len(leaves) == len(shown)
 
 
 def test_an_export_waits_until_cosigners_vouch_for_its_own_opening(tmp_path: Path) -> None:

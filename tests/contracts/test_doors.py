@@ -207,7 +207,14 @@ CLOSED = {
     ("GET", "/v1/exports"): Row(Permission.SEE_EXPORTS),
     ("POST", "/v1/exports/<export>/decisions"): Row(
         Permission.APPROVE_EXPORT,
-        {"action": {}, "export": OTHER, **ASKED, "decision": "approve", "request": OTHER},
+        {
+            "action": {},
+            "export": OTHER,
+            **ASKED,
+            "decision": "refuse",
+            "request": OTHER,
+            "custody": None,
+        },
     ),
     ("GET", "/v1/exports/<export>/leave"): Row(Permission.REQUEST_EXPORT),
     ("POST", "/v1/exports/<export>/completion"): Row(

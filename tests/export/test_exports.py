@@ -135,6 +135,23 @@ def test_what_is_approved_is_what_was_shown(leaving: Leaving, change: dict[str, 
     assert problem(leaving.decide(export, **change)) == (422, "action-refused")
 
 
+def test_whoever_approves_signs_for_the_custody_so_far(leaving: Leaving) -> None:
+    export = leaving.asked()
+    told = leaving.told(export)["leaves"]
+    assert leaving.arrival.hex() in told
+    assert told == sorted(told)
+    assert len(told) == 5, "arrival, claim, opening, decision and request"
+    assert problem(leaving.decide(export, custody=None)) == (422, "export-custody")
+    committed = {"events": 1, "sha256": "0" * 64}
+    assert problem(leaving.decide(export, "refuse", custody=committed)) == (422, "export-custody")
+    for wrong in ({**committed, "events": 0}, {**committed, "more": 1}, {"events": 1}, []):
+        assert leaving.decide(export, custody=wrong).status_code == 422
+    assert leaving.decide(export, custody=committed).status_code == 200
+    assert leaving.told(export)["approval"]["body"]["custody"] == committed
+    assert leaving.complete(export).status_code == 200
+    assert leaving.told(export)["leaves"] == []
+
+
 def test_a_decision_is_made_once(leaving: Leaving) -> None:
     export = leaving.asked()
     assert leaving.decide(export, "refuse").get_json()["state"] == "refused"

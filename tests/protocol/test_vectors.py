@@ -14,6 +14,7 @@ from amana.protocol.action import parse_action
 from amana.protocol.admission import Notice, total_price, work
 from amana.protocol.case import case_id, intake_key_id
 from amana.protocol.codename import Codename, thread_keys
+from amana.protocol.custody import commitment_to
 from amana.protocol.drop import shard_of
 from amana.protocol.encoding import sha256_hex, unb64
 from amana.protocol.manifest import parse_manifest
@@ -72,6 +73,13 @@ def test_action_and_receipt() -> None:
     given = VECTORS["receipt"]
     custody = SigningKey(unb64(given["custody_seed"], 32)).public
     assert verify_receipt(given["document"], custody).leaf.hex() == given["leaf"]
+
+
+def test_what_stands_for_the_events_of_a_case_by_hand() -> None:
+    given = VECTORS["leaves"]
+    leaves = [bytes.fromhex(one) for one in given["leaves"]]
+    digest = hashlib.sha256(b"amana-case-leaves-v1\0" + b"".join(leaves)).hexdigest()
+    assert given["commitment"] == {"events": 3, "sha256": digest} == commitment_to(leaves)
 
 
 @pytest.mark.parametrize("form", ["words", "words_ar", "digits"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from amana.client.administrator import Administrator
 from amana.client.bundle import opened_bundle
 from amana.client.bundlecheck import check_bundle, read_contents
 from amana.client.exporting import Derivative, Exported, Exporter
@@ -57,6 +58,16 @@ def exporting(organisation: Organisation, keys: PersonKeys) -> Iterator[Exporter
     ):
         patience = Patience(attempts=4, first_seconds=0.05)
         yield Exporter(transport, organisation.root, keys, patience=patience)
+
+
+def approve(leaving: Leaving, export: str) -> None:
+    """Let an administrator approve an export with the real client."""
+    organisation = leaving.organisation
+    organisation.clock.follow()
+    with organisation.served() as url, Transport(url, silence_seconds=10) as transport:
+        keys = leaving.administrator.keys
+        administrator = Administrator(transport, organisation.root, keys)
+        assert administrator.decide_export(export, "approve") == "approved"
 
 
 @dataclass
@@ -138,7 +149,9 @@ def bundle_in(folder: Path) -> Iterator[Bundle]:
         assert witness.consent({**SCOPES, "opcw": "allow"}).status_code == 200
         sequence(organisation.services)
         assert stamping.round() == 2
-        leaving.approved()
+        export = leaving.asked()
+        sequence(organisation.services)
+        approve(leaving, export)
         sequence(organisation.services)
         stamping.anew = True
         assert stamping.round() == 1

@@ -5,9 +5,11 @@ from datetime import date
 from typing import Any
 
 from amana.client.keyfile import PersonKeys
-from amana.protocol.encoding import b64
+from amana.protocol.custody import commitment_to
+from amana.protocol.encoding import b64, canonical, unb64
 from amana.protocol.handover import sign_handover
 from amana.protocol.note import seal_note
+from amana.protocol.receipt import leaf
 from tests.support.organisation import Organisation, Person
 from tests.support.testimonies import Made
 from tests.support.vaults import Vaulted, vault_options
@@ -26,6 +28,8 @@ class Leaving:
     reader: Person
     administrator: Person
     partner: PersonKeys
+    arrival: bytes
+    """The leaf of the first event."""
     requests: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -37,8 +41,10 @@ class Leaving:
         reader = organisation.as_person(organisation.desks["chemical"][0]).sign_in()
         administrator = organisation.as_person(organisation.of_role("administrator")[0]).sign_in()
         [partner] = organisation.of_role("partner")
-        leaving = cls(organisation, made, reader, administrator, partner)
         assert reader.open(made.case).status_code == 201
+        receipt = reader.get(f"/v1/cases/{made.case}").get_json()["receipt"]
+        arrival = leaf(canonical(receipt["event"]), unb64(receipt["key"]))
+        leaving = cls(organisation, made, reader, administrator, partner, arrival)
         if accept:
             leaving.decide_case("accept")
         return leaving
@@ -102,6 +108,8 @@ class Leaving:
             "releases": told["releases"],
             "request": told["request"]["action"]["nonce"],
             "decision": decision,
+            # Whoever approves with the client signs for all that the log holds.
+            "custody": commitment_to([self.arrival]) if decision == "approve" else None,
             **changes,
         }
         path = f"/v1/exports/{export}/decisions"

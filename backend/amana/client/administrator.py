@@ -2,22 +2,26 @@
 """The administrator's and the auditor's end: people and the record. Nothing here asks for anything sealed."""
 
 import re
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-from amana.client.directory import fetch_version
+from amana.client.directory import custody_logs, fetch_version
 from amana.client.errors import ClientError, NotVerified, Usage
 from amana.client.exporting import ListedExport, listed_exports
+from amana.client.log import PROOF_WAITS_SECONDS, prove_somewhere
 from amana.client.released import Wanted, check_release
+from amana.client.reviewer import verifying
 from amana.client.staff import Staff
 from amana.protocol import schema
 from amana.protocol.action import body_sha256, parse_action
 from amana.protocol.consent import Entry as PolicyEntry
 from amana.protocol.consent import check_chain, covers
+from amana.protocol.custody import commitment_to
 from amana.protocol.directory import Directory
-from amana.protocol.encoding import check_id, parse_day, unb64
+from amana.protocol.encoding import check_id, check_sha256_hex, parse_day, unb64
 from amana.protocol.errors import ProtocolError
 from amana.protocol.policy import DESK, IDENTITY_LEVELS, LANGUAGE, parse_policy
 from amana.protocol.release import leaving_level
@@ -186,10 +190,48 @@ class Administrator(Staff):
             "identity_level": listed.identity_level,
             "releases": _named(listed.releases),
             "request": found.request,
+            "custody": self._custody_so_far(listed) if decision == "approve" else None,
         }
         path = f"/v1/exports/{wanted}/decisions"
         answer = self.act("export-approve", path, case=listed.case, body=body).document()
         return str(answer.get("state"))
+
+    def _custody_so_far(self, listed: ListedExport) -> dict[str, Any]:
+        """Return what stands for the events of a case that the log holds: no bundle can leave one of them out.
+
+        Raises NotVerified where it holds none yet.
+        """
+        with verifying("the export"):
+            leaves = {bytes.fromhex(check_sha256_hex(one)) for one in listed.signed["leaves"]}
+        placed: dict[tuple[int, int], bytes] = {}
+        found: dict[tuple[int, int], bytes] = {}
+        for seconds in (0.0, *PROOF_WAITS_SECONDS):
+            time.sleep(seconds)
+            placed |= found
+            found = self._placed(leaves - set(placed.values()))
+            if len(placed) + len(found) == len(leaves):
+                break
+        else:
+            # The log may grow between two answers: what it did not hold may stand before what it held a moment later.
+            found = {place: one for place, one in found.items() if placed and place < max(placed)}
+        placed |= found
+        if not placed:
+            raise NotVerified(
+                "The log does not hold what happened with the case yet; try again in a minute.",
+                slug="export-unlogged",
+            )
+        return commitment_to([placed[place] for place in sorted(placed)])
+
+    def _placed(self, leaves: Collection[bytes]) -> dict[tuple[int, int], bytes]:
+        """Return those leaves that the log proves to hold, by their places."""
+        logs = custody_logs(self._get, self._root)
+        order = {pins.custody_log.name: number for number, pins in enumerate(logs)}
+        found = {}
+        for leaf in leaves:
+            proof = prove_somewhere(self._desk.transport, logs, leaf)
+            if proof is not None:
+                found[order[proof.origin], proof.index] = leaf
+        return found
 
 
 def _named(releases: Mapping[str, str]) -> list[dict[str, str]]:

@@ -53,6 +53,7 @@ from amana.protocol.bundle import (
 from amana.protocol.consent import Entry as PolicyEntry
 from amana.protocol.consent import check_chain, covers
 from amana.protocol.control import Head, parse_control
+from amana.protocol.custody import commitment_to
 from amana.protocol.directory import Directory, RootPins
 from amana.protocol.encoding import parse_canonical, parse_day, sha256_hex
 from amana.protocol.errors import ProtocolError
@@ -86,7 +87,7 @@ _NAMED_AT_MOST: Final = 8
 NOT_PROVEN: Final = (
     "that what the account says is true, or who the person is that wrote it",
     "that the service showed every event about this case: an operator can keep one back, not change one",
-    "that every event that was shown is here: whoever put the bundle together chooses which go in, and cannot change one",
+    "that every event after those that the approver signed for is here: whoever made the bundle chooses which go in",
     "that somebody of staff was not suspended when they signed; the directory lists who could",
     "when it was written before the day on which it was received",
     "that a translation says the same, and a redaction hides no more than it must: their makers answer for that",
@@ -674,18 +675,27 @@ class _Verifier:
         }
         if asked != wanted or request.actor != index.maker:
             raise NotVerified("The request was for something else, or by somebody else.")
+        signed_for, count = approved["custody"], approved["custody"]["events"]
         expected = {
-            "export": index.export, "decision": "approve", "request": request.nonce, **wanted
+            "export": index.export, "decision": "approve", "request": request.nonce,
+            "custody": signed_for, **wanted,
         }  # fmt: skip
         if approved != expected:
             raise NotVerified("The approval is of something else.")
+        if commitment_to([one.leaf for one in self.events[:count]]) != signed_for:
+            raise NotVerified(
+                "The events are not those that the approver signed for: one is missing, or too many."
+            )
         approver = self._directory(approval.directory).person(approval.actor)
         if approver is None or "administrator" not in approver.roles:
             raise NotVerified("Whoever approved it was no administrator.")
         if approval.actor == request.actor:
             raise NotVerified("One person asked for it and approved it.")
         self._check_grounds(request, approval)
-        return f"asked for by {request.actor}, approved by {approval.actor}"
+        return (
+            f"asked for by {request.actor}, approved by {approval.actor},"
+            f" who signed for the first {count} events"
+        )
 
     def _check_grounds(self, request: Action, approval: Action) -> None:
         """Ask for what an export cannot do without: a decision that stands, and the maker's own opening after approval."""

@@ -79,7 +79,7 @@ know keys that begin with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9
 What this does not prove
   - that what the account says is true, or who the person is that wrote it
   - that the service showed every event: it can keep one back, but not change one
-  - that every event that was shown is here: whoever put this together chooses which go in, but cannot change one
+  - that every event after the approval is here: whoever put this together chooses which go in, but cannot change one
   - that somebody of staff was not suspended when they signed; the directory lists who could
   - that a translation says the same as its source: its maker answers for that
   - who put the bundle together, for whom and for what, and that the witness allowed it: signatures of staff, of the
@@ -156,7 +156,7 @@ AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
 ما لا يثبته هذا
   - أن ما في الإفادة صحيح، أو من هو الشخص الذي كتبها
   - أن الخدمة أظهرت كل حدث: يمكنها أن تُخفي حدثاً لا أن تغيّره
-  - أن كل حدث أُظهر موجود هنا: من جمع هذه الحزمة يختار ما يدخل فيها من الأحداث، ولا يستطيع أن يغيّر حدثاً
+  - أن كل حدث بعد الموافقة موجود هنا: من جمع هذه الحزمة يختار ما يدخل فيها منها، ولا يستطيع أن يغيّر حدثاً
   - أن أحد العاملين لم يكن موقوفاً حين وقّع؛ الدليل يذكر من كان يستطيع
   - أن الترجمة مطابقة لمصدرها: من أعدّها مسؤول عنها
   - من جمع الحزمة، ولمن ولأي غرض، وأن الشاهد سمح بذلك: تواقيع العاملين ومفتاح الشاهد والشهود الخارجيين على السجل (cosigners)

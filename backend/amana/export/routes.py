@@ -55,6 +55,7 @@ def decide(fields: dict[str, Any], export: str) -> Any:
             decision=decision,
             asked=_asked(fields),
             request=request,
+            custody=fields["custody"],
         )
 
 

@@ -8,6 +8,7 @@ import marshmallow as ma
 from amana.access.schemas import ActionIn
 from amana.export.stages import Stage
 from amana.intake.schemas import PolicyVersionOut
+from amana.protocol.custody import MAX_EVENTS
 from amana.protocol.policy import IDENTITY_LEVELS
 from amana.protocol.vault import VAULTS
 
@@ -36,11 +37,24 @@ class ExportIn(ActionIn):
     )
 
 
+class CommittedIn(ma.Schema):
+    """What stands for the events of the case that the log held when somebody approved (docs/protocol.md §15.1)."""
+
+    class Meta:
+        unknown = ma.RAISE
+
+    events = ma.fields.Integer(
+        required=True, strict=True, validate=ma.validate.Range(1, MAX_EVENTS)
+    )
+    sha256 = ma.fields.String(required=True, validate=_HASH)
+
+
 class ExportDecisionIn(ExportIn):
     """A second person's decision, with the action `export-approve`; it repeats what it is about."""
 
     export = ma.fields.String(required=True, validate=_ID)
     decision = ma.fields.String(required=True, validate=ma.validate.OneOf(["approve", "refuse"]))
+    custody = ma.fields.Nested(CommittedIn, required=True, allow_none=True)
     request = ma.fields.String(required=True, validate=_ID)
 
 
@@ -120,6 +134,10 @@ class ExportOut(ma.Schema):
     request = ma.fields.Nested(SignedOut, allow_none=True)
     approval = ma.fields.Nested(SignedOut, allow_none=True)
     policies = ma.fields.List(ma.fields.Nested(PolicyVersionOut))
+    leaves = ma.fields.List(
+        ma.fields.String(),
+        metadata={"description": "The events so far as the custody log knows them, sorted."},
+    )
     released = ma.fields.Dict(
         keys=ma.fields.String(), values=ma.fields.Nested(SignedReleaseOut, allow_none=True)
     )

@@ -43,6 +43,11 @@ class IdentityNotExported(Unprocessable):
     )
 
 
+class CustodyNotCommitted(Unprocessable):
+    slug = "export-custody"
+    title = "Whoever approves signs for the events so far, and whoever refuses does not."
+
+
 class ExportForbids(Conflict):
     slug = "export-state"
     title = "The export is not at the point where this can be done."
@@ -148,9 +153,15 @@ def decide(
     decision: str,
     asked: Asked,
     request: str,
+    custody: dict[str, Any] | None,
 ) -> Export:
-    """Approve or refuse an export, by somebody who did not ask for it; consent is judged anew."""
+    """Approve or refuse an export, by somebody who did not ask for it; consent is judged anew.
+
+    `custody` is what the approver's client commits to, so that no bundle can leave those events out.
+    """
     require(actor, Permission.APPROVE_EXPORT)
+    if (custody is None) == (decision == "approve"):
+        raise CustodyNotCommitted
     export, testimony = _locked(session, export_id)
     if export.requested_by == actor.id:
         raise OwnExport
@@ -164,7 +175,13 @@ def decide(
             session, testimony, act.directory, asked, act.today, "export-approve", reader
         )
         export.evaluation = canonical([*json.loads(export.evaluation), judged])
-    body = {"export": export_id, "decision": decision, "request": request, **asked.body}
+    body = {
+        "export": export_id,
+        "decision": decision,
+        "request": request,
+        "custody": custody,
+        **asked.body,
+    }
     action = act.accept(session, actor, "export-approve", export.case, body)
     export.decided_by, export.decided_on, export.approval = actor.id, act.today, action.nonce
     return export
@@ -293,12 +310,13 @@ def _id(text: str) -> str:
 
 @dataclass(frozen=True)
 class Told:
-    """An export with what was signed about it; policies only where somebody must judge them."""
+    """An export with what was signed about it; policies and leaves only where somebody must judge it."""
 
     export: Export
     request: dict[str, Any] | None
     approval: dict[str, Any] | None
     policies: Sequence[dict[str, Any]]
+    leaves: Sequence[str]
     released: dict[str, dict[str, Any] | None]
     """What was signed about the release of each vault that is to leave with it."""
 
@@ -324,6 +342,7 @@ def _told(session: Session, export: Export) -> Told:
         request=_signed(session, export.request),
         approval=_signed(session, export.approval),
         policies=_policies(session, testimony) if testimony and is_open else (),
+        leaves=_leaves(session, export.case) if is_open else (),
         released={
             vault: signed_release(session, request)
             for vault, request in _asked(export).releases
@@ -335,6 +354,11 @@ def _told(session: Session, export: Export) -> Told:
 def _policies(session: Session, testimony: Testimony) -> list[dict[str, Any]]:
     versions = policy_versions(session, testimony)
     return [{"policy": b64(policy), "received_on": day} for policy, day in versions]
+
+
+def _leaves(session: Session, case: str) -> list[str]:
+    query = sa.select(Event.leaf).where(Event.case == case).order_by(Event.leaf)
+    return [one.hex() for one in session.scalars(query)]
 
 
 def _signed(session: Session, nonce: str | None) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@
 Whoever fetched it signs the hash of each of its parts, so that a changed value is not only noticed but named.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from amana.protocol.tlogproof import LIMIT_BYTES as PROOF_LIMIT
 TAG: Final = "amana-custody-v1"
 SLUG: Final = "custody-invalid"
 LIMIT_BYTES: Final = 64 * 2**20
+LEAVES_TAG: Final = b"amana-case-leaves-v1\0"
 MAX_EVENTS: Final = 5000
 MAX_FILES: Final = 4096
 EVENT_LIMIT: Final = 256 * 1024
@@ -115,6 +117,12 @@ def part_hashes(events: Sequence[Mapping[str, Any]], files: Mapping[str, str]) -
     numbered = {f"events/{n}": canonical(dict(one)) for n, one in enumerate(events, start=1)}
     named = {f"files/{name}": one.encode("utf-8") for name, one in files.items()}
     return {name: sha256_hex(content) for name, content in (numbered | named).items()}
+
+
+def commitment_to(leaves: Sequence[bytes]) -> dict[str, Any]:
+    """Return what stands for the first events of a case (docs/protocol.md §15.1), by their leaves in the log's order."""
+    digest = hashlib.sha256(LEAVES_TAG + b"".join(leaves)).hexdigest()
+    return {"events": len(leaves), "sha256": digest}
 
 
 def sign_custody(
