@@ -223,6 +223,22 @@ def test_the_page_shows_what_custodians_released_or_keep(
 
 
 @pytest.mark.parametrize("language", ["en", "ar"])
+def test_a_first_look_tells_whether_the_files_fit_their_lists(folder: Path, language: str) -> None:
+    page = (folder / f"README.{language}.txt").read_text("utf-8")
+    [command] = re.findall(r"^  (sha256sum -c .*)$", page, re.MULTILINE)
+
+    def look() -> subprocess.CompletedProcess[str]:
+        shell = ["/bin/sh", "-c", command]
+        return subprocess.run(shell, cwd=folder, capture_output=True, text=True, check=False)
+
+    assert look().stdout == "whole\n"
+    altered = folder / "data" / "receipt.json"
+    altered.write_bytes(altered.read_bytes() + b" ")
+    assert "data/receipt.json: FAILED" in look().stdout
+    assert "whole" not in look().stdout
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
 def test_the_sealed_bundle_opens_with_other_tools_as_the_page_says(
     bundle: Bundle, tmp_path: Path, language: str
 ) -> None:

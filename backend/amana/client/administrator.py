@@ -217,7 +217,7 @@ class Administrator(Staff):
         placed |= found
         if not placed:
             raise NotVerified(
-                "The log does not hold what happened with the case yet; try again in a minute.",
+                "The log does not prove what happened with the case yet; try again in some minutes.",
                 slug="export-unlogged",
             )
         return commitment_to([placed[place] for place in sorted(placed)])

@@ -40,6 +40,8 @@ The short way: install the program "amana" and run
   amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
 The long way needs none of our programs, only a POSIX shell, GNU coreutils, find, xargs, grep, sed, cmp and OpenSSL 3.
+A first look is whether the files fit the lists that lie beside them, which says nothing of who made the lists:
+  sha256sum -c --quiet tagmanifest-sha256.txt manifest-sha256.txt && echo whole
 
 Whoever made this bundle made this page too, and may have written whatever they like. So have the commands from somewhere
 else: they are the file check-bundle.sh of the program amana, which its documentation describes (docs/checking-bundles.md);
@@ -73,7 +75,8 @@ What it looks at, in this order
 {commands}
 
 How to open the sealed bundle itself, in an empty folder: with `amana partner receive`, or with age 1.3 or newer (it must
-know keys that begin with AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
+know keys that begin with AGE-SECRET-KEY-PQ-1; `amana partner age-identity` prints yours):
+  age -d -i KEY FILE | tail -c +9 | tar -xf -
 (a few bytes of zeros follow the archive).
 
 What this does not prove
@@ -117,7 +120,8 @@ _AR: Final = """شهادة مع برهانها
   amana verify bundle FOLDER --root ROOT.json --authority AUTHORITY.pem
 
 الطريقة الطويلة لا تحتاج إلى أي برنامج من برامجنا، بل إلى سطر أوامر POSIX وGNU coreutils وfind وxargs وgrep وsed وcmp
-وOpenSSL 3 فقط.
+وOpenSSL 3 فقط. والنظرة الأولى: هل تطابق الملفات القوائم الموجودة معها؟ ولا يقول ذلك من أعدّ القوائم:
+  sha256sum -c --quiet tagmanifest-sha256.txt manifest-sha256.txt && echo whole
 
 من أعدّ هذه الحزمة أعدّ هذه الصفحة أيضاً، وربما كتب فيها ما يشاء. فاحصل على الأوامر من مصدر آخر: هي الملف check-bundle.sh من
 البرنامج amana، وتشرحه وثائقه (docs/checking-bundles.md)، أو اطلبها ممن تثق به. وخذ ملفين آخرين من غير من سلّمك هذه الحزمة:
@@ -151,7 +155,8 @@ _AR: Final = """شهادة مع برهانها
 {commands}
 
 لفتح الحزمة المختومة نفسها في مجلد فارغ: `amana partner receive`، أو age بالإصدار 1.3 أو أحدث (يجب أن يعرف مفاتيح تبدأ بـ
-AGE-SECRET-KEY-PQ-1):  age -d -i KEY FILE | tail -c +9 | tar -xf -
+AGE-SECRET-KEY-PQ-1، ويطبع `amana partner age-identity` مفتاحك):
+  age -d -i KEY FILE | tail -c +9 | tar -xf -
 
 ما لا يثبته هذا
   - أن ما في الإفادة صحيح، أو من هو الشخص الذي كتبها
