@@ -321,7 +321,10 @@ def pending_exports(administrator: Administrator, as_json: bool) -> None:
 )
 @as_administrator
 def approve(administrator: Administrator, export: str, with_identity: bool, as_json: bool) -> None:
-    """Approve EXPORT, which somebody else asked for and which consent covers today."""
+    """Approve EXPORT, which somebody else asked for and which consent covers today.
+
+    It signs for what the log holds of the case so far: the bundle can leave none of it out.
+    """
     state = administrator.decide_export(export, "approve", with_identity=with_identity)
     say({"export": export, "state": state}, as_json, f"{export} may be assembled by who asked.")
 
