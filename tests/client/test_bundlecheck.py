@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, Root
 
+from amana.cli.verify import PROVEN
 from amana.client.bundle import Entry, opened_bundle, tar_entries
 from amana.client.bundlecheck import Contents, check_bundle, read_contents
 from amana.client.errors import Usage
@@ -64,6 +65,7 @@ def test_everything_holds_in_the_sealed_file_the_archive_and_the_folder(
     for place in (bundle.made.file, archive, bundle.folder, bundle.folder.parent):
         checks = bundle.check(place)
         assert [one.name for one in checks] == NAMES
+        assert PROVEN.keys() == set(NAMES), "each is told in words"
         assert faults(checks) == {}
     assert bundle.made.bag_sha256 == sha256_hex((bundle.folder / TAG_MANIFEST).read_bytes())
     assert bundle.made.sealed_sha256 == sha256_hex(bundle.made.file.read_bytes())

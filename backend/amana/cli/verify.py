@@ -63,6 +63,7 @@ PROVEN = {
     "derivatives": "Translations and redactions, with source and maker",
     "custody": "Who did what with the case, each act signed",
     "log": "All of it stands in the public log, unchanged",
+    "order": "The arrival comes first, and no event lacks its ground",
     "stamps": "When it existed at the latest, by the clock of somebody outside",
     "policy": "What the witness allowed, in the witness's own signature",
     "export": "One person asked for this export, and another approved it",
