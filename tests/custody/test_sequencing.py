@@ -44,13 +44,13 @@ def test_an_event_and_its_leaf_are_there_together(log: Logging) -> None:
     with log.database.reading() as session:
         assert sorted(session.scalars(sa.select(Event.leaf))) == sorted(log.recorded)
     with log.database.watching() as connection:
-        assert is_waiting(connection)
+        assert is_waiting(connection, [log.kind])
         term = log.lease().hold()
         assert term is not None
         log.number(term)
-        assert not is_waiting(connection)
+        assert not is_waiting(connection, [log.kind])
         log.record()
-        assert is_waiting(connection)
+        assert is_waiting(connection, [log.kind])
 
 
 def test_the_two_kinds_do_not_mix(log: Logging) -> None:
@@ -67,6 +67,21 @@ def test_the_two_kinds_do_not_mix(log: Logging) -> None:
     assert [number(log.database, term, logs) for _ in range(2)] == [3, 0]
     assert log.places() == list(enumerate(log.recorded))
     assert directory.places() == [(0, entry)]
+
+
+def test_leaves_of_a_log_that_does_not_go_on_wait_and_cost_no_write(log: Logging) -> None:
+    with log.database.transaction() as session:
+        custody.enter(session, root_leaf(1, b"root"))
+    logs = {log.kind: log.open().id}
+    term = log.lease().hold()
+    assert term is not None
+    beats = sa.select(SequencerLease.beat)
+    with log.database.reading() as session:
+        before = session.scalar(beats)
+    assert number(log.database, term, logs) == 0
+    with log.database.reading() as session:
+        assert session.scalar(beats) == before
+    assert log.waiting() == 1
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

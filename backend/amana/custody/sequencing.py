@@ -15,7 +15,7 @@ term is turned away there. Nothing of this is held while anybody else commits.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,12 +111,14 @@ def is_over(session: Session, term: Term) -> bool:
     return (found.holder, found.term) != (term.holder, term.number)
 
 
-def is_waiting(connection: sa.Connection) -> bool:
-    """Tell whether a leaf of any kind waits; locks nothing."""
-    return connection.execute(_ANY_WAITING).scalar() is True
+def is_waiting(connection: sa.Connection, kinds: Collection[str]) -> bool:
+    """Tell whether a leaf of one of these kinds waits; locks nothing."""
+    return connection.execute(_ANY_WAITING, {"kinds": list(kinds)}).scalar() is True
 
 
-_ANY_WAITING = sa.select(sa.exists(sa.select(_WAITING.c.id)))
+_ANY_WAITING = sa.select(
+    sa.exists().where(_WAITING.c.kind.in_(sa.bindparam("kinds", expanding=True)))
+)
 
 # What `_number` does, for all logs in one statement that is a transaction of its own, and that writes nothing when
 # nothing waits: what takes the log's time is not the work but the way there, so the question and what follows from it
@@ -173,7 +175,7 @@ def number(database: Database, term: Term, logs: Mapping[str, int], limit: int =
 
 def _number_one_by_one(database: Database, term: Term, logs: Mapping[str, int], limit: int) -> int:
     with database.watching() as connection:
-        if not is_waiting(connection):
+        if not is_waiting(connection, logs):
             return 0
     with database.transaction() as session:
         fence(session, term)

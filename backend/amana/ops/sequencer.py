@@ -246,4 +246,4 @@ def sequence(services: Services) -> dict[str, int]:
 
 def _is_waiting(database: Database) -> bool:
     with database.watching() as connection:
-        return is_waiting(connection)
+        return is_waiting(connection, (CUSTODY, DIRECTORY))
