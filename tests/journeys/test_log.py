@@ -232,7 +232,7 @@ def test_a_stranger_reads_both_logs_whole_and_remembers_them(
         *(
             f"{log} {what}"
             for log in ("custody", "directory")
-            for what in ("checkpoint", "tiles", "cosigned", "entries")
+            for what in ("checkpoint", "tiles", "entries")
         ),
     }
     kept = tmp_path / "kept"
