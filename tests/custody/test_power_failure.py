@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from amana.custody.publishing import checkpoint_file
+from amana.custody.sequencing import Term
 from amana.storage.blobs import BlobStore
 from amana.storage.database import Database, DatabaseUnavailable
 from amana.storage.folder import FolderStore
@@ -55,6 +56,16 @@ class Last:
             self._mortal.fail()
 
 
+def placed(log: Logging) -> Term:
+    """Publish three leaves, and give five more their places."""
+    log.run(3)
+    log.record(5)
+    term = log.lease().hold()
+    assert term is not None
+    assert log.number(term) == 5
+    return term
+
+
 def come_back(log: Logging, mortal: Mortal) -> None:
     log.database.dispose()
     mortal.come_back()
@@ -63,11 +74,7 @@ def come_back(log: Logging, mortal: Mortal) -> None:
 def test_what_a_checkpoint_covers_is_there_after_the_power_failed(
     log: Logging, mortal: Mortal
 ) -> None:
-    log.run(3)
-    log.record(5)
-    term = log.lease().hold()
-    assert term is not None
-    assert log.number(term) == 5
+    term = placed(log)
     last: BlobStore = Last(log.store, mortal, checkpoint_file("custody"))  # type: ignore[assignment]
     with pytest.raises(DatabaseUnavailable):
         log.publish(term, last)
@@ -81,11 +88,7 @@ def test_what_a_checkpoint_covers_is_there_after_the_power_failed(
 def test_what_was_recorded_waits_again_where_its_place_was_lost(
     log: Logging, mortal: Mortal
 ) -> None:
-    log.run(3)
-    log.record(5)
-    term = log.lease().hold()
-    assert term is not None
-    assert log.number(term) == 5
+    term = placed(log)
     mortal.fail()
     come_back(log, mortal)
     assert len(log.places()) + log.waiting() == 8
