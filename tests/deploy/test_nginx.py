@@ -10,7 +10,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from http.client import BadStatusLine, HTTPResponse
 from pathlib import Path
@@ -154,9 +154,13 @@ def unsent(connection: socket.socket) -> int:
 
 def files_in_use(nginx: Nginx) -> list[str]:
     """Return the temporary files of nginx; it deletes them while it still writes to them."""
-    children = Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text().split()
-    found = [fd.readlink() for pid in children for fd in Path(f"/proc/{pid}/fd").iterdir()]
-    return [str(path) for path in found if "-overflow" in str(path)]
+    found = []
+    for pid in Path(f"/proc/{nginx.pid}/task/{nginx.pid}/children").read_text().split():
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            # A connection may end between being listed and being looked at.
+            with suppress(FileNotFoundError):
+                found.append(str(fd.readlink()))
+    return [path for path in found if "-overflow" in path]
 
 
 def test_only_named_headers_reach_the_application(behind: Behind) -> None:

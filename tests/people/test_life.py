@@ -43,6 +43,7 @@ class Life(RuleBasedStateMachine):
         self.consents: set[int] = set()
         self.confirmed_on = self.seen_on = date.min
         self.valid_until: date | None = None
+        self.root_signed_on = self.today
 
     def teardown(self) -> None:
         if hasattr(self, "stack"):
@@ -168,6 +169,10 @@ class Life(RuleBasedStateMachine):
     def time_passes(self, days: int) -> None:
         self.organisation.clock.turn(days=days)
         self.in_session = False
+        # The officers sign a new root before theirs, of a year, has expired: nothing could be published after it.
+        if self.today > self.root_signed_on + timedelta(days=270):
+            self.officers.rotate()
+            self.root_signed_on = self.today
         # The administrators work every few weeks, and confirm each other.
         for one, other in (self.administrators, self.administrators[::-1]):
             one.sign_in()
