@@ -97,7 +97,7 @@ GRANT SELECT ON events, control_statements TO amana_desk;
 -- People come, are vetted, suspended, and confirmed; nothing about them is deleted.
 GRANT SELECT, INSERT, UPDATE ON people TO amana_desk;
 GRANT SELECT, INSERT ON invitations, enrolments, suspensions, reinstatements TO amana_desk;
-GRANT UPDATE (used_by) ON invitations TO amana_desk;
+GRANT UPDATE (used_by, expires_on) ON invitations TO amana_desk;
 GRANT UPDATE (lifted_at) ON suspensions TO amana_desk;
 GRANT SELECT, INSERT, UPDATE, DELETE ON key_replacements TO amana_desk;
 

@@ -27,7 +27,7 @@ from tests.support.organisation import organisation_in
 from tests.support.statements import Witness
 
 OF_PEOPLE = {
-    "invite", "vet", "suspend", "reinstate", "confirm", "replace-key", "rule"
+    "invite", "withdraw-invite", "vet", "suspend", "reinstate", "confirm", "replace-key", "rule"
 }  # fmt: skip
 """Acts that are about no case."""
 

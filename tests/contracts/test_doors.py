@@ -181,6 +181,9 @@ CLOSED = {
         Permission.INVITE, {"action": {}, "role": "auditor", "desks": [], "days": 7}
     ),
     ("GET", "/v1/invitations"): Row(Permission.SEE_PEOPLE),
+    ("POST", "/v1/invitations/<invitation>/withdrawal"): Row(
+        Permission.INVITE, {"action": {}, "invitation": OTHER}
+    ),
     ("GET", "/v1/enrolments"): Row(Permission.SEE_PEOPLE),
     ("GET", "/v1/people"): Row(Permission.SEE_PEOPLE),
     ("GET", "/v1/access-reviews"): Row(Permission.SEE_PEOPLE),
@@ -262,7 +265,8 @@ def test_every_route_has_a_row_and_every_row_a_route(app: Flask) -> None:
 
 def path_of(rule: str, **parts: str) -> str:
     path = rule.replace("<int:n>", "1")
-    usual = {"case": "a" * 32, "person": OTHER, "request": "c" * 32, "export": OTHER}
+    usual = {"case": "a" * 32, "request": "c" * 32}
+    usual |= dict.fromkeys(("person", "export", "invitation"), OTHER)
     for name, value in {**usual, **parts}.items():
         path = path.replace(f"<{name}>", value)
     return path
@@ -412,6 +416,7 @@ OWNERSHIP = {
 }
 OF_ALL_ADMINISTRATORS = {
     ("POST", "/v1/exports/<export>/decisions"),
+    ("POST", "/v1/invitations/<invitation>/withdrawal"),
     ("POST", "/v1/people/<person>/confirmation"),
     ("POST", "/v1/people/<person>/reinstatement"),
     ("POST", "/v1/people/<person>/suspension"),

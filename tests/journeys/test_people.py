@@ -333,6 +333,13 @@ def test_signing_out_and_a_used_or_wrong_invitation(place: Place) -> None:
     )
     used = place.run("reviewer", "enrol", "--invitation", token, key=other, check=1)
     assert used.stderr.startswith("invitation-refused: ")
+    late = place.run("admin", "withdraw", made["id"], key=administrator, check=1)
+    assert late.stderr.startswith("invitation-over: ")
+    astray = place.told("admin", "invite", "--role", "auditor", key=administrator)
+    withdrawn = place.told("admin", "withdraw", astray["id"], key=administrator)
+    assert withdrawn == {"withdrawn": astray["id"]}
+    gone = place.run("reviewer", "enrol", "--invitation", astray["token"], key=other, check=1)
+    assert gone.stderr.startswith("invitation-refused: ")
     signed_out = place.told("reviewer", "sign-out", key=place.keys("reviewers")[1])
     assert signed_out == {"signed_out": True}
 

@@ -8,7 +8,15 @@ from typing import Any
 from amana.client.keyfile import PersonKeys
 from amana.protocol.sealing import Identity
 from tests.support.decisions import decide, newcomer
-from tests.support.newcomers import bring, enrolment, invite, new_keys, vetting
+from tests.support.newcomers import (
+    bring,
+    enrolment,
+    invitation,
+    invite,
+    new_keys,
+    vetting,
+    withdraw,
+)
 from tests.support.organisation import Organisation, Person
 
 
@@ -41,6 +49,20 @@ def test_an_invitation_lets_one_of_several_in(
         documents = [enrolment(organisation, new_keys(), token) for _ in range(4)]
         acts = [lambda one=one, token=token: bring(organisation, token, one) for one in documents]
         assert statuses(*acts) == [201, 403, 403, 403]
+
+
+def test_an_invitation_is_used_or_withdrawn(
+    organisation: Organisation, administrators: list[Person]
+) -> None:
+    for _ in range(5):
+        made, token = invitation(administrators[0])
+        document = enrolment(organisation, new_keys(), token)
+        acts = [
+            lambda token=token, document=document: bring(organisation, token, document),
+            lambda made=made: withdraw(administrators[1], made),
+        ]
+        came, withdrawn = (answer.status_code for answer in at_once(*acts))
+        assert (came, withdrawn) in {(201, 409), (403, 204)}
 
 
 def test_the_same_keys_come_in_once_under_several_invitations(

@@ -17,7 +17,15 @@ from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import random_id
 from amana.protocol.sealing import Identity
 from amana.protocol.signing import SigningKey
-from tests.support.newcomers import bring, enrolment, invite, new_keys, vetting
+from tests.support.newcomers import (
+    bring,
+    enrolment,
+    invitation,
+    invite,
+    new_keys,
+    vetting,
+    withdraw,
+)
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
 from tests.support.postgres import fresh_database
@@ -135,6 +143,36 @@ def test_an_invitation_works_once_in_time_and_for_what_it_says(
         assert_problem(bring(organisation, late, document), 403, "invitation-refused")
     finally:
         organisation.clock.turn(days=-2)
+
+
+def test_nobody_comes_with_a_withdrawn_invitation(
+    organisation: Organisation, administrators: list[Person]
+) -> None:
+    first, second = administrators
+    made, token = invitation(first, days=1)
+    assert withdraw(second, made).status_code == 204
+    keys = new_keys()
+    answer = bring(organisation, token, enrolment(organisation, keys, token))
+    assert_problem(answer, 403, "invitation-refused")
+    known = {one["id"]: one for one in first.get("/v1/invitations").get_json()["invitations"]}
+    assert known[made]["expires_on"] < organisation.clock().date().isoformat()
+    assert_problem(withdraw(first, made), 409, "invitation-over")
+    record = first.get(f"/v1/record?person={second.keys.id}").get_json()
+    assert record["actions"][0]["action"] == "withdraw-invite"
+
+
+def test_an_invitation_that_was_used_or_is_none_cannot_be_withdrawn(
+    organisation: Organisation, administrators: list[Person]
+) -> None:
+    by = administrators[0]
+    (made, token), keys = invitation(by), new_keys()
+    assert bring(organisation, token, enrolment(organisation, keys, token)).status_code == 201
+    assert_problem(withdraw(by, made), 409, "invitation-over")
+    assert_problem(withdraw(by, random_id()), 404, "not-found")
+    other, _ = invitation(by)
+    path = f"/v1/invitations/{other}/withdrawal"
+    answer = by.act("withdraw-invite", path, invitation=made)
+    assert_problem(answer, 422, "action-refused")
 
 
 def test_an_enrolment_that_its_own_keys_did_not_sign_is_refused(
@@ -297,6 +335,7 @@ def test_an_act_is_the_administrators_own_for_this_person_and_once(
         ({"vouchers": ["Dr. A", ""]}, "unprocessable-entity"),
         ({"vetted_on": "2999-01-01"}, "vetting-days"),
         ({"valid_until": "2001-01-01"}, "vetting-days"),
+        ({"valid_until": "2206-01-01"}, "vetting-days"),
         ({"valid_until": "soon"}, "unprocessable-entity"),
         ({"conflicts": ["a,b"]}, "unprocessable-entity"),
         ({"languages": ["arabic!"]}, "unprocessable-entity"),

@@ -15,7 +15,14 @@ from amana.protocol.case import intake_key_id
 from amana.protocol.encoding import random_id
 from amana.protocol.sealing import Identity
 from tests.support.decisions import decide, newcomer, shown, waiting
-from tests.support.newcomers import bring, enrolment, invite, new_keys, vetting
+from tests.support.newcomers import (
+    bring,
+    enrolment,
+    invitation,
+    invite,
+    new_keys,
+    vetting,
+)
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, Person, organisation_in
 
@@ -171,6 +178,7 @@ ACTS = {
     "suspend": ("/v1/people/{}/suspension", {**ABOUT, "reason": "x"}),
     "reinstate": ("/v1/people/{}/reinstatement", {**ABOUT, "reason": "x"}),
     "confirm": ("/v1/people/{}/confirmation", ABOUT),
+    "withdraw-invite": ("/v1/invitations/{}/withdrawal", {"invitation": ""}),
     "recuse": ("/v1/conflicts", {"conflicts": ["place:x"]}),
     "replace-key": ("/v1/key-replacements", {}),
 }
@@ -189,6 +197,9 @@ def test_nothing_is_decided_without_the_signature_of_who_decides(
         listed = organisation.directory.intake_key(by.keys.id)
         assert listed is not None
         body = {**intake_key_fields(new), "replaces": intake_key_id(listed)}
+    if "invitation" in body:
+        made, _ = invitation(other)
+        path, body = path.format(made), {"invitation": made}
     if "person" in body:
         person = newcomer(organisation, administrators[0]).id
         path, body = path.format(person), {**body, "person": person}

@@ -18,10 +18,26 @@ def invite(
     days: int = 7,
 ) -> str:
     """Let an administrator invite somebody; returns the token."""
+    return invitation(administrator, role, desks, days)[1]
+
+
+def invitation(
+    administrator: Person,
+    role: str = "reviewer",
+    desks: tuple[str, ...] = ("chemical",),
+    days: int = 7,
+) -> tuple[str, str]:
+    """Let an administrator invite somebody; returns the invitation's id and its token."""
     answer = administrator.act("invite", "/v1/invitations", role=role, desks=list(desks), days=days)
     assert answer.status_code == 201, answer.get_json()
-    token: str = answer.get_json()["token"]
-    return token
+    made = answer.get_json()
+    return made["id"], made["token"]
+
+
+def withdraw(administrator: Person, made: str) -> Any:
+    """Let an administrator withdraw an invitation."""
+    path = f"/v1/invitations/{made}/withdrawal"
+    return administrator.act("withdraw-invite", path, invitation=made)
 
 
 def new_keys(role: str = "reviewer") -> PersonKeys:

@@ -76,7 +76,8 @@ def invite(
         "",
         f"    {harmless(made.get('token'))}",
         "",
-        "It is shown this once, and works once.",
+        "It is shown this once, and works once. If it went astray:",
+        f"amana admin withdraw {harmless(made.get('id'))}",
     )
 
 
@@ -118,6 +119,15 @@ def invitations(administrator: Administrator, as_json: bool) -> None:
 
 
 @admin.command()
+@click.argument("invitation")
+@as_administrator
+def withdraw(administrator: Administrator, invitation: str, as_json: bool) -> None:
+    """Let nobody come with an invitation any more; its id is in `amana admin invitations`."""
+    administrator.withdraw_invitation(invitation)
+    say({"withdrawn": invitation}, as_json, "Nobody can come with this invitation any more.")
+
+
+@admin.command()
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True)
 @as_administrator
 def pending(administrator: Administrator, out: Path, as_json: bool) -> None:
@@ -139,7 +149,7 @@ def pending(administrator: Administrator, out: Path, as_json: bool) -> None:
 @click.argument("person")
 @click.option("--voucher", "vouchers", multiple=True, required=True, help="Exactly two.")
 @click.option("--vetted-on", required=True, help="YYYY-MM-DD.")
-@click.option("--valid-until", required=True, help="YYYY-MM-DD.")
+@click.option("--valid-until", required=True, help="YYYY-MM-DD, two years later at most.")
 @click.option("--language", "languages", multiple=True)
 @click.option("--speciality", "specialities", multiple=True)
 @click.option("--conflict", "conflicts", multiple=True, help="Code of a place or person.")

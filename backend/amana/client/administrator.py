@@ -78,6 +78,11 @@ class Administrator(Staff):
         body = {"role": role, "desks": sorted(set(desks)), "days": days}
         return self.act("invite", "/v1/invitations", body=body).document()
 
+    def withdraw_invitation(self, invitation: str) -> None:
+        """Let nobody come with an invitation any more, given by its id."""
+        path = f"/v1/invitations/{_id(invitation)}/withdrawal"
+        self.act("withdraw-invite", path, body={"invitation": invitation})
+
     def listed(self, what: str) -> list[dict[str, Any]]:
         """Return `people`, `invitations`, `enrolments` or `desks`."""
         return _objects(self._desk.get(f"/v1/{what}", limit=LIMIT_BYTES).document().get(what))
@@ -336,5 +341,5 @@ def _id(person: str) -> str:
         return check_id(person)
     except ProtocolError:
         raise Usage(
-            "A person or export is called by 32 letters and digits.", slug="bad-id"
+            "A person, invitation or export is called by 32 letters and digits.", slug="bad-id"
         ) from None

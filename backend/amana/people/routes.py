@@ -56,6 +56,19 @@ def invitations() -> dict[str, Any]:
         return {"invitations": list(service.invitations(session, actor()))}
 
 
+@people.post("/v1/invitations/<invitation>/withdrawal")
+@people.arguments(schemas.WithdrawInvitationIn)
+@people.response(204)
+@people.problems(403, 404, 409, 422)
+def withdraw_invitation(fields: dict[str, Any], invitation: str) -> Response:
+    """Let nobody come with an invitation any more."""
+    if fields["invitation"] != invitation:
+        raise Unprocessable("The action is about another invitation.", slug="action-refused")
+    with services().database.transaction() as session:
+        service.withdraw_invitation(session, actor(), _moment(), invitation, fields["action"])
+    return Response(status=204)
+
+
 @enrolling.before_request
 def limit_body() -> None:
     """Allow for an enrolment and nothing more."""

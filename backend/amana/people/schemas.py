@@ -56,6 +56,12 @@ class InvitationIn(ActionIn):
     days = ma.fields.Integer(required=True, strict=True, validate=ma.validate.Range(1, 30))
 
 
+class WithdrawInvitationIn(ActionIn):
+    """Which invitation nobody shall come with."""
+
+    invitation = ma.fields.String(required=True, validate=ma.validate.Length(equal=32), metadata=ID)
+
+
 class InvitationMadeOut(ma.Schema):
     """An invitation; its token is told once."""
 

@@ -44,6 +44,9 @@ from amana.protocol.sealing import Recipient
 
 REVIEW_NOTICE_DAYS = 14
 REINSTATING = 2
+VETTING = timedelta(days=731)
+"""How long a vetting holds at most: two years. Whom nobody looked at for longer, nobody knows any more."""
+
 MAX_CONFLICTS = 200
 PENDING, GONE = "pending", "gone"
 _SUSPENDED = sa.exists().where(Suspension.person == Person.id, Suspension.lifted_at.is_(None))
@@ -52,6 +55,11 @@ _SUSPENDED = sa.exists().where(Suspension.person == Person.id, Suspension.lifted
 class InvitationRefused(NotAllowed):
     slug = "invitation-refused"
     title = "There is no such invitation for this role and these desks, or it was used, or is over."
+
+
+class InvitationOver(Conflict):
+    slug = "invitation-over"
+    title = "This invitation was used or withdrawn, or is over; suspend whoever came with it."
 
 
 class KeyKnown(Conflict):
@@ -108,6 +116,20 @@ def invite(
     )
     session.add(made)
     return made, token
+
+
+def withdraw_invitation(
+    session: Session, actor: Actor, at: Moment, invitation: str, action: object
+) -> None:
+    """Let nobody come with an invitation any more, whoever made it: it was for yesterday at the latest."""
+    require(actor, Permission.INVITE)
+    row = session.get(Invitation, invitation, with_for_update=True)
+    if row is None:
+        raise NotFound
+    _accept(session, actor, at, action, "withdraw-invite", {"invitation": invitation})
+    if row.used_by is not None or row.expires_on < at.today:
+        raise InvitationOver
+    row.expires_on = at.today - timedelta(days=1)
 
 
 def invitations(session: Session, actor: Actor) -> Sequence[Invitation]:
@@ -266,12 +288,14 @@ def vet(
         raise Unprocessable(
             "Two different people vouch, and neither is the person or you.", slug="vouchers-invalid"
         )
-    if not body["vetted_on"] <= at.today.isoformat() <= body["valid_until"]:
+    vetted_on, valid_until = (date.fromisoformat(body[day]) for day in ("vetted_on", "valid_until"))
+    if not vetted_on <= at.today <= valid_until:
         raise Unprocessable("The days of the vetting do not fit today.", slug="vetting-days")
+    if valid_until - vetted_on > VETTING:
+        raise Unprocessable("A vetting holds for two years at most.", slug="vetting-days")
     _accept(session, actor, at, action, "vet", {"person": person, **body})
     row.vouchers = json.dumps(body["vouchers"], ensure_ascii=False)
-    row.vetted_on = date.fromisoformat(body["vetted_on"])
-    row.valid_until = date.fromisoformat(body["valid_until"])
+    row.vetted_on, row.valid_until = vetted_on, valid_until
     row.languages = _codes(body["languages"])
     row.specialities = _codes(body["specialities"])
     _add_conflicts(row, body["conflicts"])

@@ -34,6 +34,7 @@ ACTIONS = [
     "export-complete",
     "export-receipt",
     "invite",
+    "withdraw-invite",
     "vet",
     "suspend",
     "reinstate",
