@@ -16,11 +16,13 @@ from amana.custody.sequencing import (
     fence,
     is_over,
     is_waiting,
+    keep_numbering,
     number,
 )
 from amana.protocol.logleaf import root_leaf
 from amana.storage.database import Database
 from tests.custody.conftest import Logging
+from tests.support.server import wait_until
 
 
 def test_what_was_committed_gets_places_in_its_order_and_nothing_else_does(log: Logging) -> None:
@@ -218,6 +220,65 @@ def test_sequencers_that_depose_each_other_all_the_time_leave_no_gap_and_nothing
     assert not failures
     assert deposed
     assert log.places() == list(enumerate(log.recorded))
+
+
+class Keeping:
+    """A thread that gives places until it is told to end; `told` is set when it said that it gave some."""
+
+    def __init__(self, log: Logging, term: Term) -> None:
+        self.told, self.over = threading.Event(), threading.Event()
+        self._logs = {log.kind: log.open().id}
+        self._thread = threading.Thread(target=self._keep, args=(log, term), daemon=True)
+        self._thread.start()
+
+    def _keep(self, log: Logging, term: Term) -> None:
+        with suppress(Deposed):
+            keep_numbering(
+                log.database,
+                term,
+                self._logs,
+                seconds=300,
+                placed=self.told.set,
+                is_over=self.over.wait,
+            )
+
+    def has_ended(self) -> bool:
+        self._thread.join(60)
+        return not self._thread.is_alive()
+
+
+def test_what_comes_gets_places_until_whoever_gives_them_leaves(log: Logging) -> None:
+    lease = log.lease()
+    term = lease.hold()
+    assert term is not None
+    log.record(3)
+    keeping = Keeping(log, term)
+    for _ in range(3):
+        log.record(4)
+        wait_until(lambda: not log.waiting(), "places")
+    assert keeping.told.wait(60)
+    assert log.places() == list(enumerate(log.recorded))
+    keeping.over.set()
+    lease.release()
+    assert keeping.has_ended()
+    log.record()
+    assert log.waiting() == 1
+
+
+def test_whoever_keeps_giving_places_ends_with_the_term(log: Logging) -> None:
+    first, second = log.lease(), log.lease()
+    term = first.hold()
+    assert term is not None
+    keeping = Keeping(log, term)
+    log.record(2)
+    wait_until(lambda: not log.waiting(), "places")
+    assert second.hold() is None
+    log.clock.now += LEASE_SECONDS
+    assert second.hold() is not None
+    log.record(2)
+    assert keeping.has_ended()
+    assert log.waiting() == 2
+    assert log.places() == list(enumerate(log.recorded[:2]))
 
 
 def test_the_lease_is_one_row(log: Logging) -> None:

@@ -9,6 +9,9 @@ instruction leaves neither a gap nor a leaf twice, and the next one finds what w
 A place does not wait for the disk: after a power failure the leaf waits again. Whoever signs for places has the
 database settle them first (custody/publishing.py).
 
+On PostgreSQL whoever numbers hands the looking over to the database for a second at a time: between a commit and
+its place there is then no program that would have to wait for a processor (docs/decisions/0016-two-logs.md).
+
 Two can never both number: the transaction begins with an update of the lease's row that only the holder of
 the newest term gets through, and the row stays locked to its end. Whoever was stopped and wakes up in an older
 term is turned away there. Nothing of this is held while anybody else commits.
@@ -20,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from amana.custody.models import Log, LoggedLeaf, SequencerLease, WaitingLeaf
@@ -29,6 +33,12 @@ from amana.storage.database import Database, table_of
 BATCH: Final = 2000
 LEASE_SECONDS: Final = 3.0
 """How long a holder that does not beat is believed to live."""
+
+LOOK_SECONDS: Final = 0.015
+"""How often the queue is looked at; leaves that came meanwhile get their places together."""
+
+LOOK_INSIDE_SECONDS: Final = 0.005
+"""The same where PostgreSQL itself looks, which costs a tenth."""
 
 _LEASE, _WAITING, _LEAVES = map(table_of, (SequencerLease, WaitingLeaf, LoggedLeaf))
 _LOGS = table_of(Log)
@@ -121,9 +131,8 @@ _ANY_WAITING = sa.select(
 )
 
 # What `_number` does, for all logs in one statement that is a transaction of its own, and that writes nothing when
-# nothing waits: what takes the log's time is not the work but the way there, so the question and what follows from it
-# go together. Where `beaten` finds no row of this term, nothing of the rest happens. The setting ends with it.
-_NUMBER_AT_ONCE = sa.text("""
+# nothing waits. Where `beaten` finds no row of this term, nothing of the rest happens. The setting ends with it.
+_NUMBER_AT_ONCE = """
 WITH open AS (
     SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:logs AS smallint[])) AS open (kind, log)
 ), beaten AS (
@@ -149,7 +158,37 @@ WITH open AS (
 )
 SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM placed) AS placed,
     EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term) AS held
-""")
+"""
+
+# The same again and again. It tells at most every tenth of a second that places were given, since whoever is told is
+# busy for longer. If its client dies it ends by itself.
+_NUMBER_FOR_A_WHILE = """
+DO $amana$
+DECLARE
+    is_held boolean; is_waiting boolean; setting text; placed bigint;
+    until timestamptz := clock_timestamp() + make_interval(secs => :seconds);
+    told timestamptz := '-infinity';
+BEGIN
+    WHILE clock_timestamp() < until LOOP
+        SELECT EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term),
+            EXISTS (SELECT 1 FROM waiting_leaves WHERE kind = ANY (CAST(:kinds AS text[])))
+            INTO is_held, is_waiting;
+        EXIT WHEN NOT is_held;
+        IF is_waiting THEN
+            {number} INTO setting, placed, is_held;
+            COMMIT;
+            IF placed > 0 AND clock_timestamp() - told > interval '0.1 seconds' THEN
+                RAISE NOTICE 'placed';
+                told := clock_timestamp();
+            END IF;
+        END IF;
+        PERFORM pg_sleep(:look);
+        -- So that the next look is of its own moment, and the rows that went meanwhile can be swept up.
+        COMMIT;
+    END LOOP;
+END
+$amana$
+""".replace("{number}", _NUMBER_AT_ONCE)
 
 
 def number(database: Database, term: Term, logs: Mapping[str, int], limit: int = BATCH) -> int:
@@ -159,18 +198,49 @@ def number(database: Database, term: Term, logs: Mapping[str, int], limit: int =
     """
     if database.is_sqlite:
         return _number_one_by_one(database, term, logs, limit)
-    named = {
-        "holder": term.holder,
-        "term": term.number,
-        "kinds": list(logs),
-        "logs": list(logs.values()),
-        "batch": limit,
-    }
     with database.watching() as connection:
-        row = connection.execute(_NUMBER_AT_ONCE, named).one()
+        row = connection.execute(sa.text(_NUMBER_AT_ONCE), _named(term, logs, limit)).one()
     if not row.held:
         raise Deposed
     return int(row.placed)
+
+
+def keep_numbering(
+    database: Database,
+    term: Term,
+    logs: Mapping[str, int],
+    *,
+    seconds: float,
+    placed: Callable[[], object],
+    is_over: Callable[[float], bool],
+) -> None:
+    """Do so with all that waits and comes, for some seconds, or until the term is over.
+
+    `placed` is called soon after leaves got their places. `is_over` waits for so many seconds, and tells whether to end
+    earlier; PostgreSQL does not ask it. May raise Deposed.
+    """
+    if database.is_sqlite:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not is_over(LOOK_SECONDS):
+            if _number_one_by_one(database, term, logs, BATCH):
+                placed()
+        return
+    named = {**_named(term, logs, BATCH), "seconds": seconds, "look": LOOK_INSIDE_SECONDS}
+    # A block has no parameters; what stands in this one is all our own.
+    block = sa.text(_NUMBER_FOR_A_WHILE).bindparams(**named)
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    text = str(block.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+    database.run_for_a_while(text, placed)
+
+
+def _named(term: Term, logs: Mapping[str, int], limit: int) -> dict[str, str | int]:
+    return {
+        "holder": term.holder,
+        "term": term.number,
+        "kinds": "{" + ",".join(logs) + "}",
+        "logs": "{" + ",".join(map(str, logs.values())) + "}",
+        "batch": limit,
+    }
 
 
 def _number_one_by_one(database: Database, term: Term, logs: Mapping[str, int], limit: int) -> int:

@@ -10,7 +10,15 @@ from typing import Final
 
 from amana.api.services import Services
 from amana.custody.publishing import LogRefused, OpenLog, Publisher, open_log
-from amana.custody.sequencing import LEASE_SECONDS, Deposed, Lease, Term, is_waiting, number
+from amana.custody.sequencing import (
+    LEASE_SECONDS,
+    Deposed,
+    Lease,
+    Term,
+    is_waiting,
+    keep_numbering,
+    number,
+)
 from amana.custody.service import CUSTODY, DIRECTORY
 from amana.directory import service as directory
 from amana.errors import Refusal
@@ -20,9 +28,6 @@ from amana.protocol.signing import SigningKey
 from amana.protocol.tiles import Edge
 from amana.storage.blobs import StoreUnavailable
 from amana.storage.database import Database, DatabaseUnavailable
-
-LOOK_SECONDS: Final = 0.015
-"""How often the queue is looked at; leaves that came meanwhile get their places together."""
 
 GATHER_SECONDS: Final = 0.25
 """How long leaves gather between two checkpoints, when one comes after the other: each costs the same few files.
@@ -56,6 +61,11 @@ class Work:
     open: tuple[tuple[OpenLog, Edge], ...]
     refused: frozenset[str]
     began: float
+
+    @property
+    def logs(self) -> dict[str, int]:
+        """Return the logs that may go on, by kind."""
+        return {log.kind: log.id for log, _ in self.open}
 
 
 def pinned_logs(services: Services, database: Database) -> tuple[Pinned, ...]:
@@ -92,32 +102,34 @@ def take_up(
 
 def give_places(database: Database, work: Work) -> int:
     """Give places to what waits for the open logs, a batch; returns how many leaves."""
-    return number(database, work.term, {log.kind: log.id for log, _ in work.open})
+    return number(database, work.term, work.logs)
 
 
 class Sequencer:
-    """Two threads of a server process: one gives places, which no slow store delays; the other publishes.
+    """Three threads of a server process: one holds the lease, one gives places, which neither that nor a slow store delays,
+    one publishes.
 
-    Every process has one, and the one with the lease works. Any may die at any instruction (why that harms
+    Every process has them, and those of the one with the lease work. Any may die at any instruction (why that harms
     nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds.
-    The numbering thread alone writes `_work`, `_beaten_at` and `_has_numbered`, the publishing thread `_publishing`.
+    The leading thread alone writes `_work`, the publishing thread `_publishing`.
     """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         # Of its own, so that it never waits for a connection behind three hundred requests.
-        self._database = Database(services.config.database_url, pool_size=2)
+        self._database = Database(services.config.database_url, pool_size=3)
         self._lease = Lease(self._database)
         self._stopping = threading.Event()
+        self._leading = threading.Event()
         self._placed = threading.Event()
+        self._has_numbered = threading.Event()
         self._work: Work | None = None
-        self._beaten_at: float | None = None
-        self._has_numbered = False
         self._publishing: tuple[Work, Publisher] | None = None
         self._threads = [
             threading.Thread(target=self._repeat, args=(name, step, forget), name=name, daemon=True)
             for name, step, forget in (
-                ("numbering", self._number, self._forget_work),
+                ("leading", self._lead, self._forget_work),
+                ("numbering", self._number, lambda: None),
                 ("publishing", self._publish, self._forget_publishing),
             )
         ]
@@ -134,12 +146,18 @@ class Sequencer:
     def stop(self) -> None:
         """End the threads and leave the lease to another process at once."""
         self._stopping.set()
+        self._leading.set()
         self._placed.set()
+        # Where the database gives the places it sees by this that it shall end; the lease may be taken just then.
+        self._release()
         for thread in self._threads:
             thread.join(timeout=5)
+        self._release()
+        self._database.dispose()
+
+    def _release(self) -> None:
         with suppress(DatabaseUnavailable):
             self._lease.release()
-        self._database.dispose()
 
     def _repeat(self, name: str, step: Callable[[], None], forget: Callable[[], None]) -> None:
         while not self._stopping.is_set():
@@ -159,38 +177,44 @@ class Sequencer:
             self._stopping.wait(PAUSE_SECONDS)
 
     def _forget_work(self) -> None:
-        self._work = self._beaten_at = None
-        self._has_numbered = False
+        self._leading.clear()
+        self._work = None
 
     def _forget_publishing(self) -> None:
         # Its edges may be behind what another process published.
         self._publishing = None
 
-    def _number(self) -> None:
-        if self._is_due():
-            self._beat()
-        if self._work is None:
-            self._stopping.wait(PAUSE_SECONDS)
-            self._beaten_at = None
-            return
-        if give_places(self._database, self._work):
-            self._placed.set()
-            self._has_numbered = True
-        self._stopping.wait(LOOK_SECONDS)
-
-    def _is_due(self) -> bool:
-        return self._beaten_at is None or time.monotonic() - self._beaten_at >= BEAT_SECONDS
-
-    def _beat(self) -> None:
-        # Whoever gave places since the last beat has beaten with each of them.
-        term = self._work.term if self._work and self._has_numbered else self._lease.hold()
-        self._beaten_at, self._has_numbered = time.monotonic(), False
+    def _lead(self) -> None:
+        # Whoever gave places since the last beat has beaten with each of them, and must not wait for this beat.
+        has_beaten = self._has_numbered.is_set()
+        self._has_numbered.clear()
+        term = self._work.term if self._work and has_beaten else self._lease.hold()
         if term is None:
-            self._work = None
+            self._forget_work()
         elif self._is_outdated(self._work, term):
             known = self._work.refused if self._work else frozenset()
             self._work = take_up(self._services, self._database, term, known)
+            self._leading.set()
             self._placed.set()
+        self._stopping.wait(BEAT_SECONDS)
+
+    def _number(self) -> None:
+        self._leading.wait(PAUSE_SECONDS)
+        work = self._work
+        if work is None or self._stopping.is_set():
+            return
+        keep_numbering(
+            self._database,
+            work.term,
+            work.logs,
+            seconds=BEAT_SECONDS,
+            placed=self._have_placed,
+            is_over=self._stopping.wait,
+        )
+
+    def _have_placed(self) -> None:
+        self._has_numbered.set()
+        self._placed.set()
 
     def _is_outdated(self, work: Work | None, term: Term) -> bool:
         """Tell whether the logs have to be taken up: a new term, perhaps a new root, or something to be tried again."""
@@ -225,7 +249,7 @@ def sequence(services: Services) -> dict[str, int]:
     until = time.monotonic() + LEASE_SECONDS + PAUSE_SECONDS
     # A server that was killed seems to have the lease for as long as it might only be slow.
     while term is None and time.monotonic() < until and _is_waiting(services.database):
-        time.sleep(10 * LOOK_SECONDS)
+        time.sleep(0.1)
         term = lease.hold()
     done = {"leaves_numbered": 0, "leaves_published": 0}
     if term is None:

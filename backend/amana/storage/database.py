@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -178,6 +178,20 @@ class Database:
         options = {"isolation_level": "AUTOCOMMIT", "amana_watches": True}
         with self._faults(), self.engine.connect().execution_options(**options) as connection:
             yield connection
+
+    def run_for_a_while(self, text: str, noticed: Callable[[], object]) -> None:
+        """Run a block of PostgreSQL's that takes its time and commits by itself; each of its notices is told at once."""
+        with self.watching() as connection:
+            driver = cast(psycopg.Connection[Any], connection.connection.driver_connection)
+
+            def told(_notice: object) -> None:
+                noticed()
+
+            driver.add_notice_handler(told)
+            try:
+                driver.execute(text.encode())
+            finally:
+                driver.remove_notice_handler(told)
 
     def settle(self) -> None:
         """Return when all that is seen to be committed is on the disk, also what did not wait for it."""
