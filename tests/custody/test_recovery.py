@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from amana.api.services import Services
 from amana.app import make_services
 from amana.client.directory import read_root
 from amana.config import read_config
+from amana.custody import service as custody
 from amana.custody.models import CosignedCheckpoint, Log, LoggedLeaf, PublishedCheckpoint
 from amana.custody.publishing import (
     LogDamaged,
@@ -28,10 +30,11 @@ from amana.custody.recovery import Recovered, look, recover
 from amana.custody.sequencing import Deposed, Lease
 from amana.errors import NotFound
 from amana.ops.logkeeping import freeze_log, recover_log, standings
-from amana.ops.sequencer import give_places, sequence, take_up
+from amana.ops.sequencer import Sequencer, give_places, sequence, take_up
 from amana.protocol.checkpoint import Checkpoint, log_key, sign_checkpoint
+from amana.protocol.encoding import canonical
 from amana.protocol.merkle import inclusion_proof, leaf_hash, verify_inclusion
-from amana.protocol.receipt import verify_receipt
+from amana.protocol.receipt import leaf, verify_receipt
 from amana.protocol.signing import SigningKey
 from amana.protocol.tiles import ENTRIES, Edge, Tile, TileReader, bundle
 from amana.protocol.tlogproof import TlogProof
@@ -41,6 +44,7 @@ from tests.custody.conftest import Logging
 from tests.custody.test_publishing import TileFetcher, files_of, go_back, run_sql
 from tests.support.officers import Officers
 from tests.support.organisation import Organisation, organisation_on
+from tests.support.server import wait_until
 
 
 def bare_services(folder: Path) -> Services:
@@ -288,6 +292,47 @@ def test_what_has_a_place_and_was_not_published_when_a_log_ends_goes_into_the_ne
         ]
         assert [one.status_code for one in answers] == ([200, 404] if number < 2 else [404, 200])
     assert states(organisation, whole=True)["custody"] == "closed"
+
+
+def test_a_log_that_ends_while_places_are_given_leaves_no_leaf_behind(
+    organisation: Organisation,
+) -> None:
+    services, database = organisation.services, organisation.services.database
+    enough, written = threading.Event(), []
+
+    def write() -> None:
+        while not enough.is_set():
+            event = {"v": 1, "kind": "test", "number": len(written)}
+            with database.transaction() as session:
+                written.append(leaf(canonical(event), custody.record(session, event)))
+
+    def size(name: str) -> int:
+        with database.reading() as session:
+            return session.scalar(sa.select(Log.size).where(Log.name == name)) or 0
+
+    sequencer, writer = Sequencer(services), threading.Thread(target=write)
+    sequencer.start()
+    writer.start()
+    try:
+        wait_until(lambda: size("custody") > 20, "places in the old log")
+        Officers(organisation).rotate(reopen=["custody"])
+        wait_until(lambda: size("custody-2") > 20, "places in the new log")
+    finally:
+        enough.set()
+        writer.join()
+        sequencer.stop()
+    sequence(services)
+    client, sizes = organisation.app.test_client(), {}
+    for one in standings(services, whole=True):
+        assert one.state == ("closed" if one.name == "custody" else "open")
+        assert one.published == one.size
+        sizes[one.name] = one.size
+    assert sizes["custody"] + sizes["custody-2"] == len(written)
+    for entry in written[:: len(written) // 20]:
+        answers = [
+            client.get(f"/log/{name}/proof/{entry.hex()}") for name in ("custody", "custody-2")
+        ]
+        assert sorted(one.status_code for one in answers) == [200, 404]
 
 
 def test_what_no_cosigner_vouched_for_when_a_log_ends_goes_into_the_next_too(

@@ -239,7 +239,7 @@ class Keeping:
                 self._logs,
                 seconds=300,
                 placed=self.told.set,
-                is_over=self.over.wait,
+                pause=self.over.wait,
             )
 
     def has_ended(self) -> bool:
@@ -279,6 +279,22 @@ def test_whoever_keeps_giving_places_ends_with_the_term(log: Logging) -> None:
     assert keeping.has_ended()
     assert log.waiting() == 2
     assert log.places() == list(enumerate(log.recorded[:2]))
+
+
+def test_nothing_of_a_term_is_done_once_its_holder_began_anew(log: Logging) -> None:
+    lease, other = log.lease(), log.lease()
+    assert lease.hold() is not None
+    assert other.begin_anew() is None
+    old = lease.hold()
+    assert old is not None
+    new = lease.begin_anew()
+    assert new is not None
+    log.record(2)
+    with pytest.raises(Deposed):
+        log.number(old)
+    assert log.waiting() == 2
+    assert lease.hold() == new
+    assert log.number(new) == 2
 
 
 def test_the_lease_is_one_row(log: Logging) -> None:

@@ -37,9 +37,6 @@ LEASE_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 0.015
 """How often the queue is looked at; leaves that came meanwhile get their places together."""
 
-LOOK_INSIDE_SECONDS: Final = 0.005
-"""The same where PostgreSQL itself looks, which costs a tenth."""
-
 _LEASE, _WAITING, _LEAVES = map(table_of, (SequencerLease, WaitingLeaf, LoggedLeaf))
 _LOGS = table_of(Log)
 
@@ -87,6 +84,15 @@ class Lease:
                 .returning(_LEASE.c.term)
             ).scalar()
             return None if taken is None else Term(self._holder, taken)
+
+    def begin_anew(self) -> Term | None:
+        """End one's term and begin the next, so that nothing of the old one is done any more; None if it was over."""
+        with self._database.transaction() as session:
+            mine = sa.update(_LEASE).where(_LEASE.c.holder == self._holder)
+            begun = session.execute(
+                mine.values(term=_LEASE.c.term + 1).returning(_LEASE.c.term)
+            ).scalar()
+            return None if begun is None else Term(self._holder, begun)
 
     def release(self) -> None:
         """Leave the lease to whoever comes first, if it is held."""
@@ -161,7 +167,7 @@ SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM plac
 """
 
 # The same again and again. It tells at most every tenth of a second that places were given, since whoever is told is
-# busy for longer. If its client dies it ends by itself.
+# busy for longer. If its client dies it ends by itself, at the latest when it is time.
 _NUMBER_FOR_A_WHILE = """
 DO $amana$
 DECLARE
@@ -173,7 +179,10 @@ BEGIN
         SELECT EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term),
             EXISTS (SELECT 1 FROM waiting_leaves WHERE kind = ANY (CAST(:kinds AS text[])))
             INTO is_held, is_waiting;
-        EXIT WHEN NOT is_held;
+        IF NOT is_held THEN
+            RAISE NOTICE 'over';
+            EXIT;
+        END IF;
         IF is_waiting THEN
             {number} INTO setting, placed, is_held;
             COMMIT;
@@ -212,25 +221,34 @@ def keep_numbering(
     *,
     seconds: float,
     placed: Callable[[], object],
-    is_over: Callable[[float], bool],
+    pause: Callable[[float], bool],
 ) -> None:
-    """Do so with all that waits and comes, for some seconds, or until the term is over.
+    """Do so with all that waits and comes, for some seconds.
 
-    `placed` is called soon after leaves got their places. `is_over` waits for so many seconds, and tells whether to end
-    earlier; PostgreSQL does not ask it. May raise Deposed.
+    `placed` is called soon after leaves got their places. `pause` waits for so many seconds, and tells whether to end
+    earlier; PostgreSQL does not ask it. Raises Deposed, SQLite only when something waits.
     """
     if database.is_sqlite:
         until = time.monotonic() + seconds
-        while time.monotonic() < until and not is_over(LOOK_SECONDS):
+        while time.monotonic() < until and not pause(LOOK_SECONDS):
             if _number_one_by_one(database, term, logs, BATCH):
                 placed()
         return
-    named = {**_named(term, logs, BATCH), "seconds": seconds, "look": LOOK_INSIDE_SECONDS}
+    named = {**_named(term, logs, BATCH), "seconds": seconds, "look": LOOK_SECONDS}
     # A block has no parameters; what stands in this one is all our own.
     block = sa.text(_NUMBER_FOR_A_WHILE).bindparams(**named)
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     text = str(block.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-    database.run_for_a_while(text, placed)
+    said = set()
+
+    def noticed(notice: str) -> None:
+        said.add(notice)
+        if notice == "placed":
+            placed()
+
+    database.run_for_a_while(text, noticed)
+    if "over" in said:
+        raise Deposed
 
 
 def _named(term: Term, logs: Mapping[str, int], limit: int) -> dict[str, str | int]:

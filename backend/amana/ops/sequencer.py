@@ -35,6 +35,9 @@ GATHER_SECONDS: Final = 0.25
 The first leaf after a pause is published at once."""
 
 BEAT_SECONDS: Final = 1.0
+TURN_SECONDS: Final = 5.0
+"""How long places are given without a word between PostgreSQL and us. What waits between two turns waits for processors."""
+
 PAUSE_SECONDS: Final = 1.0
 """How long nothing is tried after something failed, and how often whoever has not the lease asks for it."""
 
@@ -110,7 +113,7 @@ class Sequencer:
     one publishes.
 
     Every process has them, and those of the one with the lease work. Any may die at any instruction (why that harms
-    nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds.
+    nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds, or eight.
     The leading thread alone writes `_work`, the publishing thread `_publishing`.
     """
 
@@ -192,11 +195,22 @@ class Sequencer:
         if term is None:
             self._forget_work()
         elif self._is_outdated(self._work, term):
-            known = self._work.refused if self._work else frozenset()
-            self._work = take_up(self._services, self._database, term, known)
-            self._leading.set()
-            self._placed.set()
+            self._begin(term)
         self._stopping.wait(BEAT_SECONDS)
+
+    def _begin(self, term: Term) -> None:
+        former = self._work
+        self._forget_work()
+        if former is not None and former.term == term:
+            # The other threads work for the logs as they were, one of which may end now.
+            anew = self._lease.begin_anew()
+            if anew is None:
+                return
+            term = anew
+        known = former.refused if former else frozenset()
+        self._work = take_up(self._services, self._database, term, known)
+        self._leading.set()
+        self._placed.set()
 
     def _number(self) -> None:
         self._leading.wait(PAUSE_SECONDS)
@@ -207,9 +221,9 @@ class Sequencer:
             self._database,
             work.term,
             work.logs,
-            seconds=BEAT_SECONDS,
+            seconds=TURN_SECONDS,
             placed=self._have_placed,
-            is_over=self._stopping.wait,
+            pause=self._stopping.wait,
         )
 
     def _have_placed(self) -> None:

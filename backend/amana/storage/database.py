@@ -179,13 +179,13 @@ class Database:
         with self._faults(), self.engine.connect().execution_options(**options) as connection:
             yield connection
 
-    def run_for_a_while(self, text: str, noticed: Callable[[], object]) -> None:
-        """Run a block of PostgreSQL's that takes its time and commits by itself; each of its notices is told at once."""
+    def run_for_a_while(self, text: str, noticed: Callable[[str], object]) -> None:
+        """Run a block of PostgreSQL's that takes its time and commits by itself; what it notices is told at once."""
         with self.watching() as connection:
             driver = cast(psycopg.Connection[Any], connection.connection.driver_connection)
 
-            def told(_notice: object) -> None:
-                noticed()
+            def told(notice: psycopg.errors.Diagnostic) -> None:
+                noticed(notice.message_primary or "")
 
             driver.add_notice_handler(told)
             try:
