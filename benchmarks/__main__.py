@@ -120,7 +120,7 @@ def _log(runs: int, sizes: list[int]) -> dict[str, Any]:
                     here.mkdir()
                     with running_service(here, settings) as service:
                         make_demo(service, here / "demo")
-                        found[f"32 who write{label}"] = log.beside(url, 8.0, runs)
+                        found[f"32 who write{label}"] = log.beside(url, 4.0, 3 * runs)
                         found |= {f"{k}{label}": v for k, v in log.how_soon(url, 8.0, runs).items()}
                     _slow_flush(url, "")
             with fresh_database(server) as url:

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -104,20 +104,22 @@ Acknowledged = list[tuple[bytes, float]]
 """Leaves, and when whoever wrote one knew that it was committed, in seconds since 1970."""
 
 
-def _write(url: str, seconds: float, recorded: bool, begin: Any, results: Any) -> None:
-    """Be one of the processes that write, with some threads."""
+def _write(url: str, seconds: float, turns: Sequence[bool], begin: Any, results: Any) -> None:
+    """Be one of the processes that write, with some threads, in turns that all have together."""
     database = Database(url, pool_size=THREADS)
-    done: Acknowledged = []
+    done: list[Acknowledged] = [[] for _ in turns]
 
     def work() -> None:
         with database.reading():
             pass
         begin.wait()
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            with database.transaction() as session:
-                entry = arrival(session, recorded=recorded)
-            done.append((entry, time.time()))
+        began = time.perf_counter()
+        for turn, recorded in enumerate(turns):
+            until = began + (turn + 1) * seconds
+            while time.perf_counter() < until:
+                with database.transaction() as session:
+                    entry = arrival(session, recorded=recorded)
+                done[turn].append((entry, time.time()))
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
@@ -129,23 +131,27 @@ def _write(url: str, seconds: float, recorded: bool, begin: Any, results: Any) -
 
 
 @contextmanager
-def writing(url: str, seconds: float, *, recorded: bool) -> Iterator[Acknowledged]:
-    """Let 4 processes of 8 threads write while the block runs; gives a list that gets what they wrote."""
+def writing(url: str, seconds: float, turns: Sequence[bool]) -> Iterator[list[Acknowledged]]:
+    """Let 4 processes of 8 threads write while the block runs, for so many seconds with the log and without by turns.
+
+    Gives a list for each turn, that gets what was written in it.
+    """
     context = multiprocessing.get_context("spawn")
     begin, results = context.Barrier(PROCESSES * THREADS + 1), context.Queue()
     writers = [
-        context.Process(target=_write, args=(url, seconds, recorded, begin, results))
+        context.Process(target=_write, args=(url, seconds, turns, begin, results))
         for _ in range(PROCESSES)
     ]
     for one in writers:
         one.start()
-    written: Acknowledged = []
+    written: list[Acknowledged] = [[] for _ in turns]
     begin.wait(timeout=120)
     try:
         yield written
     finally:
         for _ in writers:
-            written += results.get(timeout=120)
+            for turn, done in enumerate(results.get(timeout=120 + seconds * len(turns))):
+                written[turn] += done
         for one in writers:
             one.join()
 
@@ -194,22 +200,21 @@ def _placed(database: Database, written: Acknowledged) -> list[float]:
     return [max(0.0, 1000 * (placed[entry] - at)) for entry, at in written]
 
 
-def beside(url: str, seconds: float, runs: int) -> dict[str, float]:
+def beside(url: str, seconds: float, pairs: int) -> dict[str, float]:
     """Return what the log takes off the rate of arrivals: with their event alone, and with a leaf that gets its place.
 
-    A service runs beside them. Both kinds alternate, so that they see the same machine.
+    A service runs beside them. The same writers go from one kind to the other and back every few seconds,
+    because the speed of a machine drifts by more than what is measured.
     """
-    rates: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(runs):
-        for recorded, seen in rates.items():
-            with writing(url, seconds, recorded=recorded) as written:
-                pass
-            seen.append(len(written) / seconds)
-    bare, logged = (median(rates[recorded]) for recorded in (False, True))
-    costs = [100 * (1 - b / a) for a, b in zip(rates[False], rates[True], strict=True)]
+    with writing(url, seconds, [False, True] * pairs) as written:
+        pass
+    rates = [len(turn) / seconds for turn in written]
+    costs = [100 * (1 - b / a) for a, b in zip(rates[::2], rates[1::2], strict=True)]
+    # The other way round too, since a drift has a direction.
+    costs += [100 * (1 - b / a) for a, b in zip(rates[2::2], rates[1::2], strict=False)]
     return {
-        "bare_per_second": round(bare),
-        "logged_per_second": round(logged),
+        "bare_per_second": round(median(rates[::2])),
+        "logged_per_second": round(median(rates[1::2])),
         "cost_percent": round(median(costs), 1),
     }
 
@@ -224,9 +229,9 @@ def how_soon(url: str, seconds: float, runs: int) -> dict[str, dict[str, float]]
     alone, beside_others = [], []
     for _ in range(runs):
         alone.append(_soon(database, *probe(database, 200, 0.02)))
-        with writing(url, seconds, recorded=True) as written:
+        with writing(url, seconds, [True]) as written:
             _, published = probe(database, 100, 0.02)
-        beside_others.append(_soon(database, written, published))
+        beside_others.append(_soon(database, written[0], published))
     database.dispose()
     return {
         "how soon, alone": _medians(alone),

@@ -113,7 +113,8 @@ class Sequencer:
     one publishes.
 
     Every process has them, and those of the one with the lease work. Any may die at any instruction (why that harms
-    nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds, or eight.
+    nothing: custody/sequencing.py, custody/publishing.py); another takes over after three seconds, or, where PostgreSQL
+    does not notice that nobody listens any more, after eight.
     The leading thread alone writes `_work`, the publishing thread `_publishing`.
     """
 
