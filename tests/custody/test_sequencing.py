@@ -1,6 +1,7 @@
 """Places are given without a gap, once, in the order of writing, by one process at a time."""
 
 import threading
+import time
 from contextlib import suppress
 
 import pytest
@@ -225,7 +226,8 @@ def test_sequencers_that_depose_each_other_all_the_time_leave_no_gap_and_nothing
 class Keeping:
     """A thread that gives places until it is told to end; `told` is set when it said that it gave some."""
 
-    def __init__(self, log: Logging, term: Term) -> None:
+    def __init__(self, log: Logging, term: Term, seconds: float = 300) -> None:
+        self._seconds = seconds
         self.told, self.over = threading.Event(), threading.Event()
         self._logs = {log.kind: log.open().id}
         self._thread = threading.Thread(target=self._keep, args=(log, term), daemon=True)
@@ -233,14 +235,15 @@ class Keeping:
 
     def _keep(self, log: Logging, term: Term) -> None:
         with suppress(Deposed):
-            keep_numbering(
-                log.database,
-                term,
-                self._logs,
-                seconds=300,
-                placed=self.told.set,
-                pause=self.over.wait,
-            )
+            while not self.over.is_set():
+                keep_numbering(
+                    log.database,
+                    term,
+                    self._logs,
+                    seconds=self._seconds,
+                    placed=self.told.set,
+                    pause=self.over.wait,
+                )
 
     def has_ended(self) -> bool:
         self._thread.join(60)
@@ -263,6 +266,29 @@ def test_what_comes_gets_places_until_whoever_gives_them_leaves(log: Logging) ->
     assert keeping.has_ended()
     log.record()
     assert log.waiting() == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_leaf_that_is_committed_very_late_gets_its_place_from_whoever_keeps_giving(
+    log: Logging,
+) -> None:
+    """The queue is read from where it stood a second or two ago. SQLite takes one writer at a time."""
+    lease = log.lease()
+    term = lease.hold()
+    assert term is not None
+    keeping = Keeping(log, term, seconds=4)
+    with log.database.transaction() as late:
+        custody.record(late, {"v": 1, "kind": "late"})
+        until = time.monotonic() + 3.5
+        while time.monotonic() < until:
+            log.record()
+            wait_until(lambda: not log.waiting(), "places")
+    wait_until(lambda: not log.waiting(), "the late one's place")
+    places = log.places()
+    assert [place for place, _ in places] == list(range(len(log.recorded) + 1))
+    keeping.over.set()
+    lease.release()
+    assert keeping.has_ended()
 
 
 def test_whoever_keeps_giving_places_ends_with_the_term(log: Logging) -> None:

@@ -136,6 +136,12 @@ _ANY_WAITING = sa.select(
     sa.exists().where(_WAITING.c.kind.in_(sa.bindparam("kinds", expanding=True)))
 )
 
+# The queue is nearly empty and full of rows that went, until a vacuum sweeps them up: so it is always read along its
+# index, from where the last look began. A plain EXISTS, or IN, would be answered by reading all of it.
+_FIRST_WAITING = """(
+    SELECT id FROM waiting_leaves WHERE id > {low} AND kind = ANY (CAST(:kinds AS text[])) ORDER BY id LIMIT 1
+) IS NOT NULL"""
+
 # What `_number` does, for all logs in one statement that is a transaction of its own, and that writes nothing when
 # nothing waits. Where `beaten` finds no row of this term, nothing of the rest happens. The setting ends with it.
 _NUMBER_AT_ONCE = """
@@ -143,15 +149,13 @@ WITH open AS (
     SELECT * FROM unnest(CAST(:kinds AS text[]), CAST(:logs AS smallint[])) AS open (kind, log)
 ), beaten AS (
     UPDATE sequencer_lease SET beat = beat + 1
-    WHERE holder = :holder AND term = :term
-        AND EXISTS (SELECT 1 FROM waiting_leaves WHERE kind = ANY (CAST(:kinds AS text[])))
-    RETURNING id
+    WHERE holder = :holder AND term = :term AND {waiting} RETURNING id
 ), taken AS (
-    DELETE FROM waiting_leaves WHERE id IN (
+    DELETE FROM waiting_leaves WHERE id = ANY (ARRAY (
         SELECT id FROM waiting_leaves
-        WHERE kind = ANY (CAST(:kinds AS text[])) AND EXISTS (SELECT 1 FROM beaten)
+        WHERE id > {low} AND kind = ANY (CAST(:kinds AS text[])) AND EXISTS (SELECT 1 FROM beaten)
         ORDER BY id LIMIT :batch
-    ) RETURNING id, kind, entry
+    )) RETURNING id, kind, entry
 ), counted AS (
     UPDATE logs SET size = size + grown.count
     FROM (SELECT log, count(*) FROM taken JOIN open USING (kind) GROUP BY log) AS grown
@@ -163,29 +167,38 @@ WITH open AS (
     RETURNING place
 )
 SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM placed) AS placed,
-    EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term) AS held
-"""
+    EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term) AS held,
+    (SELECT max(id) FROM taken) AS newest
+""".replace("{waiting}", _FIRST_WAITING)
 
-# The same again and again. It tells at most every tenth of a second that places were given, since whoever is told is
-# busy for longer. If its client dies it ends by itself, at the latest when it is time.
-_NUMBER_FOR_A_WHILE = """
+# The same again and again. The queue is read from what was taken a second or two ago; a leaf below it, of a transaction
+# that took longer, is found when the next block begins with a whole look. It tells at most every tenth of a second that
+# places were given, since whoever is told is busy for longer. If its client dies it ends by itself, at the latest when
+# it is time.
+_NUMBER_FOR_A_WHILE = (
+    """
 DO $amana$
 DECLARE
-    is_held boolean; is_waiting boolean; setting text; placed bigint;
+    is_held boolean; is_waiting boolean; setting text; placed bigint; newest bigint;
+    low bigint := 0; low_next bigint := 0; raised_at timestamptz := clock_timestamp();
     until timestamptz := clock_timestamp() + make_interval(secs => :seconds);
     told timestamptz := '-infinity';
 BEGIN
     WHILE clock_timestamp() < until LOOP
-        SELECT EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term),
-            EXISTS (SELECT 1 FROM waiting_leaves WHERE kind = ANY (CAST(:kinds AS text[])))
+        SELECT EXISTS (SELECT 1 FROM sequencer_lease WHERE holder = :holder AND term = :term), {waiting}
             INTO is_held, is_waiting;
         IF NOT is_held THEN
             RAISE NOTICE 'over';
             EXIT;
         END IF;
         IF is_waiting THEN
-            {number} INTO setting, placed, is_held;
+            {number} INTO setting, placed, is_held, newest;
             COMMIT;
+            IF clock_timestamp() - raised_at > interval '1 second' THEN
+                low := low_next;
+                low_next := greatest(low_next, newest);
+                raised_at := clock_timestamp();
+            END IF;
             IF placed > 0 AND clock_timestamp() - told > interval '0.1 seconds' THEN
                 RAISE NOTICE 'placed';
                 told := clock_timestamp();
@@ -197,7 +210,12 @@ BEGIN
     END LOOP;
 END
 $amana$
-""".replace("{number}", _NUMBER_AT_ONCE)
+""".replace("{waiting}", _FIRST_WAITING)
+    .replace("{number}", _NUMBER_AT_ONCE)
+    .replace("{low}", "low")
+)
+
+_NUMBER_ONCE = sa.text(_NUMBER_AT_ONCE.replace("{low}", "0"))
 
 
 def number(database: Database, term: Term, logs: Mapping[str, int], limit: int = BATCH) -> int:
@@ -208,7 +226,7 @@ def number(database: Database, term: Term, logs: Mapping[str, int], limit: int =
     if database.is_sqlite:
         return _number_one_by_one(database, term, logs, limit)
     with database.watching() as connection:
-        row = connection.execute(sa.text(_NUMBER_AT_ONCE), _named(term, logs, limit)).one()
+        row = connection.execute(_NUMBER_ONCE, _named(term, logs, limit)).one()
     if not row.held:
         raise Deposed
     return int(row.placed)
