@@ -9,7 +9,7 @@ instruction leaves neither a gap nor a leaf twice, and the next one finds what w
 A place does not wait for the disk: after a power failure the leaf waits again. Whoever signs for places has the
 database settle them first (custody/publishing.py).
 
-On PostgreSQL whoever numbers hands the looking over to the database for a second at a time: between a commit and
+On PostgreSQL whoever numbers hands the looking over to the database for some seconds at a time: between a commit and
 its place there is then no program that would have to wait for a processor (docs/decisions/0016-two-logs.md).
 
 Two can never both number: the transaction begins with an update of the lease's row that only the holder of
