@@ -137,7 +137,7 @@ _ANY_WAITING = sa.select(
 )
 
 # The queue is nearly empty and full of rows that went, until a vacuum sweeps them up: so it is always read along its
-# index, from where the last look began. A plain EXISTS, or IN, would be answered by reading all of it.
+# index, by the block from where it stood a moment ago. A plain EXISTS, or IN, would be answered by reading all of it.
 _FIRST_WAITING = """(
     SELECT id FROM waiting_leaves WHERE id > {low} AND kind = ANY (CAST(:kinds AS text[])) ORDER BY id LIMIT 1
 ) IS NOT NULL"""

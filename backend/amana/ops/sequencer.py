@@ -196,19 +196,16 @@ class Sequencer:
         if term is None:
             self._forget_work()
         elif self._is_outdated(self._work, term):
-            self._begin(term)
+            self._begin()
         self._stopping.wait(BEAT_SECONDS)
 
-    def _begin(self, term: Term) -> None:
-        former = self._work
+    def _begin(self) -> None:
+        known = self._work.refused if self._work else frozenset()
         self._forget_work()
-        if former is not None and former.term == term:
-            # The other threads work for the logs as they were, one of which may end now.
-            anew = self._lease.begin_anew()
-            if anew is None:
-                return
-            term = anew
-        known = former.refused if former else frozenset()
+        # Places may still be given, or tiles written, for the logs as they were, one of which may end now.
+        term = self._lease.begin_anew()
+        if term is None:
+            return
         self._work = take_up(self._services, self._database, term, known)
         self._leading.set()
         self._placed.set()
